@@ -1,0 +1,3 @@
+//! Scaffold.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
