@@ -1,3 +1,47 @@
-//! Scaffold.
+//! What the measuring programs of Fanfare share.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Raises this process's limit of open files to its hard limit, for thousands of sockets.
+///
+/// # Errors
+/// What the system answered, when it refuses.
+///
+/// ```
+/// fanfare_benches::raise_open_files()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn raise_open_files() -> std::io::Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// One whole text frame of RFC 6455 as a server sends it: unmasked, header first.
+///
+/// ```
+/// assert_eq!(fanfare_benches::text_frame(b"hi"), [0x81, 2, b'h', b'i']);
+/// assert_eq!(fanfare_benches::text_frame(&[b'x'; 256])[..4], [0x81, 126, 1, 0]);
+/// ```
+#[must_use]
+pub fn text_frame(payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x81];
+    match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
+        (Ok(short @ 0..=125), _) => frame.push(short),
+        (_, Ok(medium)) => {
+            frame.push(126);
+            frame.extend(medium.to_be_bytes());
+        }
+        _ => {
+            frame.push(127);
+            frame.extend((payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}

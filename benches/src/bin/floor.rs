@@ -1,0 +1,194 @@
+//! The least that a broadcast over TCP can cost: one frame encoded beforehand, one `write` a socket, nothing else.
+//!
+//! `floor [CONNECTIONS] [BROADCASTS]` writes and measures. It starts itself again as `floor read`, which only reads
+//! and counts, so that the reader's CPU time is not in the figures. With two cores or more, pin the two apart:
+//! `FLOOR_READER_CPU=1 taskset -c 0 floor`.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    reason = "a measuring program prints its figures"
+)]
+
+use std::collections::VecDeque;
+use std::error::Error;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fanfare_benches::{raise_open_files, text_frame};
+use nix::sys::resource::{UsageWho, getrusage};
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+/// Broadcasts that the readers may lag behind, so that no socket's buffer fills and no write waits.
+const IN_FLIGHT: u64 = 64;
+const PAYLOAD: usize = 256;
+
+fn main() -> Outcome<()> {
+    raise_open_files()?;
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, address, connections, frame] = words.as_slice()
+        && word == "read"
+    {
+        return read(address, connections.parse()?, frame.parse()?);
+    }
+    let connections = words.first().map_or(Ok(1_000), |word| word.parse())?;
+    let broadcasts = words.get(1).map_or(Ok(1_000), |word| word.parse())?;
+    if connections == 0 || broadcasts == 0 {
+        return Err("CONNECTIONS and BROADCASTS must be at least 1".into());
+    }
+    write(connections, broadcasts)
+}
+
+/// Accepts the reader's connections, broadcasts to them and prints what that cost this process.
+fn write(connections: usize, broadcasts: u64) -> Outcome<()> {
+    let frame = text_frame(&[b'x'; PAYLOAD]);
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let program = std::env::current_exe()?;
+    let mut command = match std::env::var("FLOOR_READER_CPU") {
+        Ok(cpu) => {
+            let mut command = Command::new("taskset");
+            command.args(["-c", &cpu]).arg(program);
+            command
+        }
+        Err(_) => Command::new(program),
+    };
+    let mut reader = command
+        .arg("read")
+        .arg(listener.local_addr()?.to_string())
+        .args([connections.to_string(), frame.len().to_string()])
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut sockets = Vec::with_capacity(connections);
+    for _ in 0..connections {
+        let (socket, _) = listener.accept()?;
+        socket.set_nodelay(true)?;
+        sockets.push(socket);
+    }
+    let mut seen = reader.stdout.take().ok_or("the reader has no output")?;
+
+    let began = Instant::now();
+    let before = cpu()?;
+    let mut acknowledged = 0;
+    for sent in 0..broadcasts {
+        // The reader prints one byte for each broadcast that all its connections have.
+        while sent - acknowledged >= IN_FLIGHT {
+            let read = seen.read(&mut [0; 64])?;
+            if read == 0 {
+                return Err("the reader ended early".into());
+            }
+            acknowledged += read as u64;
+        }
+        for socket in &mut sockets {
+            // Short writes cannot be ignored: the rest of the frame would be missing.
+            socket.write_all(&frame)?;
+        }
+    }
+    let used = cpu()?.saturating_sub(before);
+    for socket in &sockets {
+        socket.shutdown(Shutdown::Write)?;
+    }
+    while acknowledged < broadcasts {
+        let read = seen.read(&mut [0; 64])?;
+        if read == 0 {
+            return Err(format!("only {acknowledged} of {broadcasts} broadcasts arrived").into());
+        }
+        acknowledged += read as u64;
+    }
+    let wall = began.elapsed();
+    if !reader.wait()?.success() {
+        return Err("the reader failed".into());
+    }
+    let deliveries = broadcasts * connections as u64;
+    println!(
+        "floor connections={connections} deliveries={deliveries} cpu_us_per_delivery={:.3} wall_s={:.3}",
+        used.as_secs_f64() * 1e6 / deliveries as f64,
+        wall.as_secs_f64(),
+    );
+    Ok(())
+}
+
+/// User and system time of this process so far.
+fn cpu() -> Outcome<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_SELF)?;
+    let mut sum = Duration::ZERO;
+    for time in [usage.user_time(), usage.system_time()] {
+        sum += Duration::from_secs(time.tv_sec().try_into()?);
+        sum += Duration::from_micros(time.tv_usec().try_into()?);
+    }
+    Ok(sum)
+}
+
+/// Reads every connection to its end; prints one byte for each broadcast that all connections have received.
+fn read(address: &str, connections: usize, frame: usize) -> Outcome<()> {
+    let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let mut sockets = Vec::with_capacity(connections);
+    for key in 0..connections {
+        let socket = TcpStream::connect(address)?;
+        socket.set_nonblocking(true)?;
+        epoll::add(
+            &poller,
+            &socket,
+            epoll::EventData::new_u64(key as u64),
+            epoll::EventFlags::IN,
+        )?;
+        sockets.push((socket, 0));
+    }
+    let mut progress = Progress::default();
+    let mut ready = Vec::with_capacity(1_024);
+    let mut buffer = vec![0; 64 * 1_024];
+    let mut open = connections;
+    let mut output = std::io::stdout().lock();
+    while open > 0 {
+        ready.clear();
+        epoll::wait(&poller, spare_capacity(&mut ready), None)?;
+        let mut complete = Vec::new();
+        for event in ready.drain(..) {
+            let key = usize::try_from(event.data.u64())?;
+            let (socket, bytes) = sockets.get_mut(key).ok_or("an event of no socket")?;
+            let read = socket.read(&mut buffer)?;
+            if read == 0 {
+                if *bytes % frame != 0 {
+                    return Err(format!("connection {key} ended within a frame").into());
+                }
+                epoll::delete(&poller, &*socket)?;
+                open -= 1;
+            }
+            let frames = *bytes / frame;
+            *bytes += read;
+            for number in frames..*bytes / frame {
+                progress.arrived(number, connections, &mut complete);
+            }
+        }
+        output.write_all(&complete)?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
+/// How many connections have each broadcast that not all have yet.
+#[derive(Default)]
+struct Progress {
+    first: usize,
+    counts: VecDeque<usize>,
+}
+
+impl Progress {
+    fn arrived(&mut self, number: usize, connections: usize, complete: &mut Vec<u8>) {
+        let at = number - self.first;
+        if self.counts.len() <= at {
+            self.counts.resize(at + 1, 0);
+        }
+        if let Some(count) = self.counts.get_mut(at) {
+            *count += 1;
+        }
+        while self.counts.front() == Some(&connections) {
+            self.counts.pop_front();
+            self.first += 1;
+            complete.push(b'.');
+        }
+    }
+}
