@@ -6,14 +6,24 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod api;
+mod asset;
 mod connection;
 mod counters;
+mod credentials;
+mod dev;
 mod driver;
 mod frames;
 mod head;
 mod http;
 mod listener;
+mod metrics;
+mod origin;
 mod platform;
+mod problem;
+mod publish;
+mod request_body;
+mod route;
 mod shard;
 mod socket;
 mod subscription;
@@ -23,9 +33,14 @@ mod writer;
 use std::io;
 use std::net::SocketAddr;
 
+pub use self::api::{Api, ApiOptions};
+pub use self::asset::Asset;
 pub use self::counters::Counters;
+pub use self::credentials::{ApiKey, Credentials, SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenKey};
+pub use self::dev::{DEV_TOKEN_S, dev_token};
 pub use self::http::{Answer, Body, Respond};
 pub use self::listener::{Listener, ListenerLimits, Tcp};
+pub use self::origin::Origins;
 pub use self::platform::{Native, Platform};
 pub use self::shard::{Shard, SocketLimits};
 pub use self::subscription::Subscription;
@@ -48,4 +63,18 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A secret that is easily guessed, since it is short.
+    #[error(
+        "a secret of {bytes} bytes is too short: at least {SECRET_BYTES_MIN} are needed, such as `openssl rand -hex 32` prints"
+    )]
+    ShortSecret {
+        /// Bytes that it has.
+        bytes: usize,
+    },
+    /// What stands in a list of origins and is none.
+    #[error(
+        "`{0}` is no origin: expected scheme://host or scheme://host:port, such as https://app.example.com, \
+         https://*.example.com or http://localhost:*"
+    )]
+    Origin(String),
 }

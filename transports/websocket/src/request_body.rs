@@ -1,0 +1,116 @@
+//! The body of a request that brings JSON: its type, its size and the time that it may take.
+
+use std::time::Duration;
+
+use async_io::Timer;
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body;
+
+use crate::problem::Problem;
+
+/// Reads all of a JSON body: at most `bytes_max` bytes, of which none is read where the length says more, within `ms`
+/// milliseconds.
+///
+/// # Errors
+/// 415, 413, 408, or 400 where the body breaks off.
+pub(crate) async fn read<B>(
+    headers: &HeaderMap,
+    body: B,
+    bytes_max: usize,
+    ms: u64,
+) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>,
+{
+    if !is_json(headers) {
+        let detail = "the body has to be JSON: send `Content-Type: application/json`, in UTF-8 and not compressed";
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            detail,
+        ));
+    }
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Problem::too_large(bytes_max));
+    }
+    let collected = async { Some(Limited::new(body, bytes_max).collect().await) };
+    let late = async {
+        Timer::after(Duration::from_millis(ms)).await;
+        None
+    };
+    match smol::future::or(Box::pin(collected), late).await {
+        Some(Ok(body)) => Ok(body.to_bytes()),
+        Some(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::too_large(bytes_max)),
+        Some(Err(_)) => Err(Problem::bad_request(
+            "the body broke off, or is framed in a way that HTTP does not know",
+        )),
+        None => {
+            let detail = format!("the body did not come within {ms} ms");
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail)
+                .with(CONNECTION, HeaderValue::from_static("close")))
+        }
+    }
+}
+
+/// Whether the headers say JSON, as it is: RFC 8259 knows no other encoding than UTF-8.
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else {
+        return false;
+    };
+    let Ok(value) = value.to_str() else {
+        return false;
+    };
+    let mut parts = value.split(';').map(str::trim);
+    let is_json = parts
+        .next()
+        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    is_json && !headers.contains_key(CONTENT_ENCODING) && parts.all(is_utf8)
+}
+
+/// Whether a parameter of the type does not say another encoding.
+fn is_utf8(parameter: &str) -> bool {
+    let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+    !name.eq_ignore_ascii_case("charset") || value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_in_utf8_is_taken_and_nothing_else() {
+        for (content_type, taken) in [
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=UTF-8"), true),
+            (Some("application/json;charset=\"utf-8\""), true),
+            (Some("application/json; charset=latin1"), false),
+            (Some("application/jsonp"), false),
+            (Some("application/x-ndjson"), false),
+            (Some("application/x-www-form-urlencoded"), false),
+            (Some("text/plain"), false),
+            (Some(""), false),
+            (None, false),
+        ] {
+            let value = content_type.map(|text| (CONTENT_TYPE, HeaderValue::from_static(text)));
+            assert_eq!(
+                is_json(&value.into_iter().collect()),
+                taken,
+                "{content_type:?}"
+            );
+        }
+        let gzip = [
+            ("application/json", CONTENT_TYPE),
+            ("gzip", CONTENT_ENCODING),
+        ];
+        assert!(!is_json(
+            &gzip
+                .map(|(value, name)| (name, HeaderValue::from_static(value)))
+                .into_iter()
+                .collect()
+        ));
+    }
+}
