@@ -1,2 +1,46 @@
-//! Scaffold.
-fn main() {}
+//! `fanfare-server`: broadcasts events to WebSocket clients, and takes them from back ends by HTTP.
+#![forbid(unsafe_code)]
+
+mod assets;
+#[cfg(test)]
+mod documentation;
+mod logs;
+mod run;
+mod secrets;
+mod settings;
+mod signals;
+mod sources;
+mod welcome;
+
+use std::fmt::Display;
+use std::process::ExitCode;
+
+use crate::run::Failure;
+use crate::sources::Stop;
+
+/// Exit code where settings are wrong or missing.
+const WRONG_SETTINGS: u8 = 2;
+
+fn main() -> ExitCode {
+    let sources = match sources::read(std::env::args_os(), std::env::vars_os()) {
+        Ok(sources) => sources,
+        Err(Stop::Arguments(error)) => error.exit(),
+        Err(Stop::Wrong(errors)) => return complain(&errors, WRONG_SETTINGS),
+    };
+    match run::run(&sources) {
+        Ok(code) => code,
+        Err(Failure::Settings(errors)) => complain(&errors, WRONG_SETTINGS),
+        Err(Failure::Start(error)) => complain(&[error], 1),
+    }
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "there may be no log yet, and a person has to read it"
+)]
+fn complain<E: Display>(errors: &[E], code: u8) -> ExitCode {
+    for error in errors {
+        eprintln!("fanfare-server: {error}");
+    }
+    ExitCode::from(code)
+}

@@ -1,0 +1,170 @@
+//! From settings to a server that runs, and from a signal to its end.
+
+use std::future::pending;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::rc::Rc;
+
+use fanfare_core::{Hub, Now, Token, UserId, Wall};
+use fanfare_websocket::{
+    Api, ApiKey, ApiOptions, Credentials, Listener, Native, Shard, TokenKey, dev_token,
+};
+use smol::LocalExecutor;
+
+use crate::logs;
+use crate::secrets::{self, SecretError, Secrets};
+use crate::settings::Config;
+use crate::signals::Endings;
+use crate::sources::{ConfigError, Sources};
+use crate::welcome::{USERS, Welcome};
+
+/// Why the server did not run.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The settings are at fault.
+    Settings(Vec<ConfigError>),
+    /// The machine is, as it is now.
+    Start(StartError),
+}
+
+/// What kept a server with good settings from starting.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error("{0}{hint}", hint = hint(.0))]
+    Listen(#[from] fanfare_websocket::Error),
+    #[error("no randomness from the system: {0}")]
+    Random(getrandom::Error),
+    #[error("can't watch for signals: {0}")]
+    Signals(io::Error),
+}
+
+/// What to do where an address can't be had.
+const HINTS: [(io::ErrorKind, &str); 3] = [
+    (
+        io::ErrorKind::AddrInUse,
+        "; another program has it: choose a port with --listen, or 0 for a free one",
+    ),
+    (
+        io::ErrorKind::PermissionDenied,
+        "; a port below 1024 needs a privilege: choose another one with --listen",
+    ),
+    (
+        io::ErrorKind::AddrNotAvailable,
+        "; no interface of this machine has that address",
+    ),
+];
+
+fn hint(error: &fanfare_websocket::Error) -> &'static str {
+    let fanfare_websocket::Error::Bind { source, .. } = error else {
+        return "";
+    };
+    let hint = HINTS.iter().find(|(kind, _)| *kind == source.kind());
+    hint.map_or("", |(_, hint)| hint)
+}
+
+/// Runs the server until a signal ends it.
+///
+/// # Errors
+/// [`Failure`], before anything was served.
+pub(crate) fn run(sources: &Sources) -> Result<ExitCode, Failure> {
+    let config = &sources.config;
+    let (credentials, secrets) = credentials(sources)?;
+    logs::start(&config.log, config.log_format);
+    serve(config, credentials, &secrets).map_err(Failure::Start)
+}
+
+fn credentials(sources: &Sources) -> Result<(Credentials, Secrets), Failure> {
+    let config = &sources.config;
+    let settings = |errors: Vec<SecretError>| {
+        Failure::Settings(errors.into_iter().map(ConfigError::from).collect())
+    };
+    let secrets = Secrets::read(config, &sources.secrets).map_err(settings)?;
+    let short = |variable, source| settings(vec![SecretError::Short { variable, source }]);
+    let tokens = TokenKey::new(secrets.token_secret.as_bytes());
+    let mut tokens = tokens.map_err(|error| short(secrets::TOKEN_SECRET.variable, error))?;
+    if let Some(issuer) = &config.token_issuer {
+        tokens = tokens.with_issuer(issuer);
+    }
+    if let Some(audience) = &config.token_audience {
+        tokens = tokens.with_audience(audience);
+    }
+    let api_key =
+        ApiKey::new(&secrets.api_key).map_err(|error| short(secrets::API_KEY.variable, error))?;
+    Ok((Credentials { tokens, api_key }, secrets))
+}
+
+fn serve(
+    config: &Config,
+    credentials: Credentials,
+    secrets: &Secrets,
+) -> Result<ExitCode, StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(StartError::Random)?;
+    let executor = Rc::new(LocalExecutor::new());
+    let hub = Hub::new(config.limits.clone(), seed);
+    let verifier = credentials.clone();
+    let verify = move |token: &Token, now: Now| verifier.client(token.expose(), now.wall);
+    let shard = Shard::new(hub, Native::default(), config.socket, verify, &executor);
+    let listener = Listener::bind(config.listen.address, config.listener)?;
+    let mut endings = Endings::watch().map_err(StartError::Signals)?;
+    let address = listener.local_addr();
+    announce(config, address, &credentials, secrets, shard.now().wall);
+    let options = ApiOptions {
+        origins: config.allowed_origins.clone(),
+        body_bytes: config.limits.data_bytes,
+        body_ms: config.publish_timeout_ms,
+        dev: config.dev,
+        assets: crate::assets::list(config.dev),
+    };
+    let api = Api::new(shard.clone(), credentials, options);
+    let serving = async {
+        listener.serve(&shard, api).await;
+        pending().await
+    };
+    let ending = async {
+        let signal = endings.next().await;
+        tracing::info!(
+            ?signal,
+            connections = shard.connections(),
+            "draining: a second signal ends it at once"
+        );
+        let drained = async {
+            if shard.drain(config.drain_timeout_ms).await {
+                tracing::info!("drained");
+            } else {
+                tracing::warn!(
+                    connections = shard.connections(),
+                    "not all clients left in time"
+                );
+            }
+            0
+        };
+        let at_once = async { endings.next().await.code() };
+        smol::future::or(drained, at_once).await
+    };
+    let code = async_io::block_on(executor.run(smol::future::or(ending, serving)));
+    Ok(ExitCode::from(code))
+}
+
+/// Says where the server is: on standard output everything that `--dev` has, else a log line.
+fn announce(
+    config: &Config,
+    address: SocketAddr,
+    credentials: &Credentials,
+    secrets: &Secrets,
+    wall: Wall,
+) {
+    if config.dev {
+        let tokens = USERS.map(|user| dev_token(&credentials.tokens, UserId::new(user), wall));
+        let welcome = Welcome {
+            address,
+            secrets,
+            tokens,
+        };
+        // Nobody may be reading; the server serves all the same.
+        let _ = write!(io::stdout().lock(), "{welcome}");
+        let _ = io::stdout().flush();
+    }
+    tracing::info!(%address, "listening");
+}

@@ -1,0 +1,120 @@
+//! How the server ends.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic"
+)]
+
+mod server;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use rustix::process::Signal;
+use server::{Answer, Server, handshake, token};
+
+/// A client's open connection: a raw one, which answers nothing.
+fn open(server: &Server) -> TcpStream {
+    let mut stream = server.connect();
+    let bearer = format!("Authorization: Bearer {}", token());
+    stream
+        .write_all(handshake("/v1/user/notifications", &[&bearer]).as_bytes())
+        .unwrap();
+    stream
+}
+
+#[test]
+fn a_signal_says_goodbye_closes_with_4001_and_ends_with_0() {
+    for signal in [Signal::INT, Signal::TERM] {
+        let server = Server::start(&[]);
+        let mut stream = open(&server);
+        // The welcome is there: the connection is open.
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains("system:welcome") {
+            let mut bytes = [0; 1024];
+            let read = stream.read(&mut bytes).unwrap();
+            assert_ne!(read, 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&bytes[..read]);
+        }
+        server.signal(signal);
+        let mut rest = Vec::new();
+        let mut byte = [0];
+        // Until the close frame; then the client closes its side, too.
+        while !rest
+            .windows(4)
+            .any(|bytes| bytes[0] == 0x88 && bytes[2..] == 4001_u16.to_be_bytes())
+        {
+            assert_eq!(
+                stream.read(&mut byte).unwrap(),
+                1,
+                "{}",
+                String::from_utf8_lossy(&rest)
+            );
+            rest.push(byte[0]);
+        }
+        let text = String::from_utf8_lossy(&rest);
+        assert!(
+            text.contains("system:goodbye") && text.contains("retry_after_ms"),
+            "{text}"
+        );
+        stream
+            .write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa1])
+            .unwrap();
+        drop(stream);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("drained"), "{log}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_leave_is_waited_for_no_longer_than_the_deadline() {
+    let server = Server::start(&[
+        "--drain-timeout",
+        "100ms",
+        "--linger-timeout",
+        "1h",
+        "--close-timeout",
+        "1h",
+    ]);
+    let mut stream = open(&server);
+    assert_eq!(Answer::read(&mut stream).status, 101);
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(log.contains("not all clients left in time"), "{log}");
+}
+
+#[test]
+fn while_it_drains_it_is_not_ready_and_takes_nothing_and_a_second_signal_ends_it_at_once() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let server = Server::start(&[
+            "--drain-timeout",
+            "1h",
+            "--linger-timeout",
+            "1h",
+            "--close-timeout",
+            "1h",
+        ]);
+        let mut stream = open(&server);
+        assert_eq!(Answer::read(&mut stream).status, 101);
+        assert_eq!(server.request("GET /readyz", &[], "").status, 200);
+        server.signal(Signal::TERM);
+        // Not ready as soon as the signal was handled; each request is a look.
+        let answer = loop {
+            let answer = server.request("GET /readyz", &[], "");
+            if answer.status != 200 {
+                break answer;
+            }
+        };
+        assert_eq!((answer.status, answer.code().as_str()), (503, "draining"));
+        assert!(!answer.header("retry-after").is_empty());
+        assert_eq!(server.request("GET /healthz", &[], "").status, 200);
+        let publish = server.publish("/v1/events", r#"{"type":"chat:message"}"#);
+        assert_eq!((publish.status, publish.code().as_str()), (503, "draining"));
+        server.signal(signal);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(code), "{log}");
+    }
+}

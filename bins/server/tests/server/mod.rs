@@ -1,0 +1,315 @@
+//! The real binary on a free port, and requests to it byte by byte.
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic"
+)]
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use fanfare_core::{Claims, TaskGrant, UserId};
+use fanfare_websocket::TokenKey;
+use rustix::process::{Pid, Signal, kill_process};
+
+pub(crate) const TOKEN_SECRET: &str = "token-secret-of-the-tests-0123456789";
+pub(crate) const API_KEY: &str = "api-key-of-the-tests-0123456789abcdef";
+pub(crate) const TASK: &str = "550e8400-e29b-41d4-a716-446655440000";
+pub(crate) const SOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// Generous: how long anything at all may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The binary with nothing of this process's environment that is Fanfare's.
+pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare-server"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FANFARE_") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments).envs(environment.iter().copied());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// What a pipe brought so far, with a bell for each line.
+type Text = (Mutex<String>, Condvar);
+
+/// A server that listens. Dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) address: SocketAddr,
+    out: Arc<Text>,
+    log: Arc<Text>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// A server with the secrets of the tests, which logs all there is.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let secrets = [
+            ("FANFARE_TOKEN_SECRET", TOKEN_SECRET),
+            ("FANFARE_API_KEY", API_KEY),
+        ];
+        let all = [&["--listen", "127.0.0.1:0", "--log", "trace"], arguments].concat();
+        Self::spawn(command(&all, &secrets))
+    }
+
+    /// Starts `command` and waits for its address in the log.
+    pub(crate) fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let (sender, addresses) = mpsc::channel();
+        let (out, log) = (Arc::<Text>::default(), Arc::<Text>::default());
+        let readers = vec![
+            collect(child.stdout.take().unwrap(), &out, |_| {}),
+            collect(child.stderr.take().unwrap(), &log, move |line| {
+                if let Ok(line) = serde_json::from_str::<serde_json::Value>(line)
+                    && line["message"] == "listening"
+                {
+                    let _ = sender.send(line["address"].as_str().unwrap().parse().unwrap());
+                }
+            }),
+        ];
+        let address = addresses.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let _ = child.kill();
+            panic!("no address was logged: {}", log.0.lock().unwrap());
+        });
+        Self {
+            child,
+            address,
+            out,
+            log,
+            readers,
+        }
+    }
+
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Sends `bytes` on a connection of their own and reads the answer.
+    pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) -> Answer {
+        let mut stream = self.connect();
+        // The answer may come before the last byte went.
+        let _ = stream.write_all(bytes.as_ref());
+        Answer::read(&mut stream)
+    }
+
+    /// A request with a `Host`, and with a length where it has a body.
+    pub(crate) fn request(&self, line: &str, headers: &[&str], body: &str) -> Answer {
+        self.send(request(line, headers, body))
+    }
+
+    /// A publish with the API key.
+    pub(crate) fn publish(&self, path: &str, body: &str) -> Answer {
+        let bearer = format!("Authorization: Bearer {API_KEY}");
+        self.request(
+            &format!("POST {path}"),
+            &[&bearer, "Content-Type: application/json"],
+            body,
+        )
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Whether the process is still there.
+    pub(crate) fn lives(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.0.lock().unwrap().clone()
+    }
+
+    /// The standard output, once `text` is in it: it comes by another pipe than the log.
+    pub(crate) fn out_until(&self, text: &str) -> String {
+        let (out, line) = &*self.out;
+        let waiting = |out: &mut String| !out.contains(text);
+        let (out, wait) = line
+            .wait_timeout_while(out.lock().unwrap(), PATIENCE, waiting)
+            .unwrap();
+        assert!(!wait.timed_out(), "{out}");
+        out.clone()
+    }
+
+    /// Waits for the end. Its exit status and its log.
+    pub(crate) fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        self.readers
+            .drain(..)
+            .for_each(|reader| reader.join().unwrap());
+        (status, self.log())
+    }
+
+    /// What holds after whatever was sent: it lives, others are served, and the log holds no secret.
+    pub(crate) fn assert_unharmed(&mut self, secrets: &[&str]) {
+        assert!(self.lives(), "{}", self.log());
+        assert_eq!(self.request("GET /healthz", &[], "").status, 200);
+        let log = self.log();
+        for secret in [TOKEN_SECRET, API_KEY].iter().chain(secrets) {
+            assert!(!log.contains(secret), "{secret} is in the log");
+        }
+        assert!(!log.contains("panicked"), "{log}");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(
+    pipe: impl Read + Send + 'static,
+    into: &Arc<Text>,
+    mut seen: impl FnMut(&str) + Send + 'static,
+) -> JoinHandle<()> {
+    let into = Arc::clone(into);
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            into.0.lock().unwrap().push_str(&format!(
+                "{line}
+"
+            ));
+            into.1.notify_all();
+            seen(&line);
+        }
+    })
+}
+
+/// The text of a request; `Connection: close` so that its answer ends with the connection.
+pub(crate) fn request(line: &str, headers: &[&str], body: &str) -> String {
+    let mut text = format!("{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+    for header in headers {
+        write!(text, "{header}\r\n").unwrap();
+    }
+    if !body.is_empty() {
+        write!(text, "Content-Length: {}\r\n", body.len()).unwrap();
+    }
+    text + "\r\n" + body
+}
+
+/// The text of a handshake. A header with a name of the good ones replaces it; one that begins with `-` takes it away.
+pub(crate) fn handshake(path: &str, changes: &[&str]) -> String {
+    let mut headers = vec![
+        "Host: localhost".to_owned(),
+        "Connection: Upgrade".to_owned(),
+        "Upgrade: websocket".to_owned(),
+        "Sec-WebSocket-Version: 13".to_owned(),
+        format!("Sec-WebSocket-Key: {SOCKET_KEY}"),
+    ];
+    for change in changes {
+        let name = change
+            .trim_start_matches(['-', '+'])
+            .split(':')
+            .next()
+            .unwrap()
+            .to_ascii_lowercase();
+        if !change.starts_with('+') {
+            headers.retain(|header| !header.to_ascii_lowercase().starts_with(&format!("{name}:")));
+        }
+        if !change.starts_with('-') {
+            headers.push(change.trim_start_matches('+').to_owned());
+        }
+    }
+    format!("GET {path} HTTP/1.1\r\n{}\r\n\r\n", headers.join("\r\n"))
+}
+
+/// A token for user 7 that names all tasks.
+pub(crate) fn token() -> String {
+    let claims = Claims::new(UserId::new(7), 4_000_000_000, TaskGrant::All);
+    TokenKey::new(TOKEN_SECRET.as_bytes())
+        .unwrap()
+        .issue(&claims)
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// Reads a head, and what belongs to it: as much as its length says, or all until the end.
+    pub(crate) fn read(stream: &mut TcpStream) -> Self {
+        let mut reader = BufReader::new(stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            match reader.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                other => panic!(
+                    "no answer: {other:?} after {:?}",
+                    String::from_utf8_lossy(&head)
+                ),
+            }
+        }
+        let head = String::from_utf8(head).unwrap();
+        let mut lines = head.lines();
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let headers: BTreeMap<_, _> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let length = headers
+            .get("content-length")
+            .map_or(0, |length| length.parse().unwrap());
+        let mut body = vec![0; length];
+        // HEAD has a length and no body.
+        let _ = reader.read_exact(&mut body);
+        Self {
+            status,
+            headers,
+            body: String::from_utf8(body).unwrap(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// The `code` of a problem, after a look at its form.
+    pub(crate) fn code(&self) -> String {
+        assert_eq!(
+            self.header("content-type"),
+            "application/problem+json",
+            "{self:?}"
+        );
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status, "{self:?}");
+        for field in ["type", "title", "detail"] {
+            assert!(problem[field].is_string(), "{field}: {self:?}");
+        }
+        problem["code"].as_str().unwrap().to_owned()
+    }
+}
