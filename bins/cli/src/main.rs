@@ -1,2 +1,7 @@
 //! Scaffold.
+mod exec {
+    mod feed;
+    mod lines;
+    mod progress;
+}
 fn main() {}

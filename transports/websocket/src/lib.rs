@@ -1,3 +1,5 @@
 //! Scaffold.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+
+pub mod client;
