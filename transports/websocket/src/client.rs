@@ -20,6 +20,7 @@ mod verdict;
 pub use access::{Access, Secret};
 pub use address::Server;
 pub use api::Api;
+pub use backoff::Backoff;
 pub use connection::{Connection, Incoming};
 pub use error::{Error, Problem};
 pub use message::{

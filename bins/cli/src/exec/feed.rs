@@ -256,6 +256,11 @@ impl Feed {
         self.free_at().filter(|_| self.has_output())
     }
 
+    /// Whether the last event is known.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended
+    }
+
     /// Whether everything up to the last event was settled.
     pub(crate) fn is_finished(&self) -> bool {
         self.ended && self.left() == Left::default()

@@ -148,9 +148,17 @@ mod tests {
         (all, splitter.finish())
     }
 
+    /// A name, what is printed, the lines of it, and the last without a newline.
+    type Case = (
+        &'static str,
+        &'static [u8],
+        &'static [&'static str],
+        Option<&'static str>,
+    );
+
     #[test]
     fn printed_bytes_become_lines_of_plain_text() {
-        let cases: &[(&str, &[u8], &[&str], Option<&str>)] = &[
+        let cases: &[Case] = &[
             ("plain", b"one\ntwo\n", &["one", "two"], None),
             (
                 "as a terminal ends lines",
@@ -232,6 +240,11 @@ mod tests {
             ("umlauts", "grün €\n".as_bytes(), &["grün €"], None),
             ("nothing", b"", &[], None),
         ];
+        check(cases);
+    }
+
+    /// In one piece and byte by byte.
+    fn check(cases: &[Case]) {
         for (name, input, expected, last) in cases {
             let (all, end) = lines(&[input]);
             assert_eq!(

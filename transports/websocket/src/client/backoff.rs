@@ -7,14 +7,21 @@ pub(crate) const FIRST: Duration = Duration::from_millis(500);
 /// No wait of this client's own choice is longer.
 pub(crate) const LONGEST: Duration = Duration::from_secs(30);
 
+/// The waits of one client: each at most twice the one before, up to 30 s, and anywhere below that.
+///
+/// ```
+/// use fanfare_websocket::client::Backoff;
+/// let mut backoff = Backoff::default();
+/// assert!(backoff.next(fastrand::f64()).as_millis() <= 500);
+/// ```
 #[derive(Debug, Default, Clone)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
     /// The next wait: anywhere from zero to `FIRST` doubled for each failure before. `random` is in 0..1.
-    pub(crate) fn next(&mut self, random: f64) -> Duration {
+    pub fn next(&mut self, random: f64) -> Duration {
         let most = FIRST
             .saturating_mul(1 << self.failures.min(16))
             .min(LONGEST);
@@ -27,7 +34,8 @@ impl Backoff {
         self.failures == 0
     }
 
-    pub(crate) fn reset(&mut self) {
+    /// Something succeeded: the next wait is a short one again.
+    pub fn reset(&mut self) {
         self.failures = 0;
     }
 }

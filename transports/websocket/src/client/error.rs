@@ -85,7 +85,6 @@ impl fmt::Display for Problem {
 /// assert!(!error.is_temporary());
 /// ```
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The server's address can't be used.
     #[error("the server's address is not usable: {why}")]
