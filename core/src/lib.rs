@@ -1,3 +1,64 @@
-//! Scaffold.
+//! Fanfare's core: rooms, bus, sessions, logs and outboxes as pure state machines.
+//!
+//! No I/O, no clock, no thread, no randomness of its own, no `async`: a driver owns a [`Hub`], gives it [`Input`]s with
+//! the time at which they happened, and carries out the [`Effect`]s that it returns. The same inputs in the same order
+//! give the same effects, byte for byte. Where a thing is published without connections, [`EventBus`] stands alone.
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+
+mod auth;
+mod bus;
+mod catch_up;
+mod close;
+mod devices;
+mod entropy;
+mod error;
+mod event;
+mod frame;
+mod heartbeat;
+mod hub;
+mod ids;
+mod lifecycle;
+mod limits;
+mod log;
+mod lookup;
+mod outbox;
+mod payload;
+mod protocol;
+mod rate;
+mod receipt;
+mod recency;
+mod retries;
+mod room_log;
+mod rooms;
+mod session;
+mod slots;
+mod subscriptions;
+mod task_events;
+mod tasks;
+mod time;
+
+pub use auth::{AuthError, Claims, Principal, TaskGrant};
+pub use bus::{EventBus, Published};
+pub use close::{CloseCode, Retry};
+pub use devices::ConnectedDevice;
+pub use error::Error;
+pub use event::{Draft, Entry, Event, Place, Publish, Retention, Target, USERS_MAX};
+pub use frame::Frame;
+pub use hub::{At, Effect, Fault, Hub, Input, Pull, TaskView, Ticket};
+pub use ids::{
+    ConnId, DeviceId, Epoch, EventId, EventType, Key, Pattern, Position, RoomId, Seq, TaskId,
+    UserId, parse_since,
+};
+pub use lifecycle::{Status, TaskEvent};
+pub use limits::Limits;
+pub use payload::{JSON_DEPTH_MAX, Payload};
+pub use protocol::Token;
+pub use receipt::{Receipt, RoomReceipt};
+pub use room_log::{Gap, GapReason, Resume};
+pub use rooms::{Rooms, TaskRooms, UserRooms};
+pub use session::{Endpoint, Open};
+pub use subscriptions::{Delivery, SubscriptionId};
+pub use task_events::{Publisher, TaskEventBroadcaster};
+pub use tasks::{Snapshot, TASK_GONE_MS, TASK_IDLE_MS_MAX};
+pub use time::{Now, Time, Wall};

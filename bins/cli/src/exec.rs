@@ -63,11 +63,14 @@ pub(crate) async fn run(args: Exec, connection: &Connection) -> Result<u8, Error
     };
     let notes = Notes::new(args.quiet);
     notes.say(&format!("task {task}"));
+    let user = args
+        .user
+        .first()
+        .map_or_else(String::new, |user| format!("user={user}&"));
     notes.say(&format!(
-        "watch it with `fanfare tail task:{task}` or at {}/?task={task}",
+        "watch it with `fanfare tail task:{task}` or at {}/#{user}task={task}",
         connection.url
     ));
-
     let (shared, news) = Shared::new(Feed::new(fresh_id().to_string()), Secrets::of(connection));
     let command = shown(&args.command);
     let created = match &args.title {

@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn a_mistake_is_told_before_anything_is_sent() {
         let cases: &[(&[&str], &str)] = &[
-            (&["user:07", "a:b", "1"], "user:07"),
+            (&["user:07", "a:b", "1"], "07"),
             (&["room:7", "a:b", "1"], "task:{uuid}"),
             (&["user:7", "nope", "1"], "namespace:name"),
             (&["chat:message", "1"], "no room was given"),

@@ -1,6 +1,6 @@
 //! What a client may say.
 
-use fanfare_core::{EventId, EventType, Payload, Position, RoomId, Seq};
+use fanfare_core::{EventId, EventType, Payload, Position, RoomId};
 use serde::Serialize;
 
 /// A message of a client, where the messages of [`Connection`](super::Connection) are not enough.
@@ -48,13 +48,5 @@ pub enum Op {
         /// Its id, the same for every retry.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<EventId>,
-    },
-    /// This device has everything in the user's room up to `seq`.
-    Ack {
-        /// Comes back in the reply.
-        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<u64>,
-        /// The last number that it has.
-        seq: Seq,
     },
 }

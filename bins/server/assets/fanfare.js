@@ -1,0 +1,531 @@
+/**
+ * Fanfare's browser client: events of rooms over one WebSocket that comes back by itself.
+ *
+ * It speaks `fanfare.v1`, keeps the position of every room, resumes from there after a lost connection, drops what came
+ * twice, and says what is missing. An ES module without dependencies; how to use it: docs/browser-client.md.
+ *
+ * @example
+ * import { connect } from '/fanfare.js';
+ * const fanfare = connect({ url: 'https://events.example.com', getToken: () => fetch('/token').then((r) => r.text()) });
+ * fanfare.on('task:*', (event) => console.log(event.type, event.data));
+ * await fanfare.join('550e8400-e29b-41d4-a716-446655440000');
+ * await fanfare.send('chat:message', { text: 'hello' });
+ */
+
+/**
+ * @typedef {{epoch: string, seq: number}} Position Where a reader is in a room's log.
+ * @typedef {Object<string, Position>} Positions By room: `{'task:550e…': {epoch: 'k3J9', seq: 18}}`.
+ *
+ * @typedef {object} FanfareEvent What came through a room, or (`system:*`, without `rooms`) from the server itself.
+ * @property {string} type `task:status`, `chat:message`, `system:gap`, …
+ * @property {any} data What the publisher sent.
+ * @property {string} [id] The publisher's id of the event, or the server's.
+ * @property {string} [at] When the server took it: RFC 3339, UTC.
+ * @property {string} [from] `user:7` where a client sent it.
+ * @property {Object<string, number>} [rooms] The rooms through which it came and was not seen before, with its number in each.
+ * @property {boolean} [ephemeral] Not kept by the server; its numbers are the rooms' heads.
+ * @property {number} [unread] The user's unread notifications after this one.
+ *
+ * @typedef {object} RoomInfo What the server says of a room when it is joined.
+ * @property {string} room
+ * @property {string} epoch
+ * @property {number} seq The last event's number at that moment; what comes live has higher ones.
+ * @property {boolean} [recovered] Absent where no position was named; false where something is missing (a `system:gap` says what).
+ * @property {{status: string, at?: string, last?: any}} [state] A task's snapshot, of the same moment as `seq`.
+ *
+ * @typedef {object} State
+ * @property {'connecting'|'live'|'waiting'|'closed'} state
+ * @property {number} [code] The close code that led here.
+ * @property {string} [reason] In words.
+ * @property {number} [retryAt] While `waiting`: when the next attempt is due, as `Date.now()` counts.
+ * @property {number} [attempt] While `waiting`: how many attempts failed in a row.
+ *
+ * @typedef {object} Options
+ * @property {string|URL} [url] The server, `http(s):` or `ws(s):`. Default: where the page came from.
+ * @property {string} [token] A JWT. Once it has run out the client closes; with `getToken` it asks for the next one.
+ * @property {(why: 'first'|'expiring'|'refused') => string|Promise<string>} [getToken]
+ * @property {string} [task] A task to join with the connection, and the default room of `send`.
+ * @property {string} [device] This device's name, 1 to 64 of `A-Za-z0-9._-`.
+ * @property {Positions} [since] Where to resume: what `positions` gave.
+ * @property {number} [maxPending] Sends that may wait for an answer. Default 100.
+ * @property {number} [sendTimeoutMs] How long a send may take, reconnecting included. Default 15,000.
+ * @property {number} [connectTimeoutMs] How long an attempt may take. Default 15,000.
+ * @property {number} [backoffMs] Upper bound of the first wait; it doubles with each failure. Default 500.
+ * @property {number} [backoffMaxMs] Upper bound of all waits. Default 30,000.
+ */
+
+const DEFAULTS = { maxPending: 100, sendTimeoutMs: 15_000, connectTimeoutMs: 15_000, backoffMs: 500, backoffMaxMs: 30_000 };
+/** The answer to a ping must come within this time. */
+const PONG_MS = 10_000;
+/** A connection that lived this long was good: the next failure is a first one again. */
+const STABLE_MS = 10_000;
+const HEARTBEAT_MS = 25_000;
+
+const CLOSE_WORDS = {
+  1006: 'the connection was lost', 4001: 'the server is restarting', 4005: 'the token expired', 4008: 'this client read too slowly',
+  4012: 'the server heard nothing', 4013: 'too many messages', 4500: 'the token was refused', 4501: 'the server did not understand',
+  4502: 'no token came in time', 4503: 'disconnected by the back end', 4504: 'too many connections of this user',
+  4507: 'the token does not allow this', 4509: 'too many errors',
+};
+
+/** Why a request failed. `code` is stable: the server's, or `timeout`, `closed`, `too_many_pending`, `too_large`, `no_room`. */
+export class FanfareError extends Error {
+  /** @param {string} code @param {string} message */
+  constructor(code, message) {
+    super(message);
+    this.name = 'FanfareError';
+    this.code = code;
+  }
+}
+
+/** Opens a connection, and keeps it open until {@link Fanfare#close}. @param {Options} options */
+export function connect(options = {}) {
+  return new Fanfare(options);
+}
+
+/** One connection to Fanfare, however often the socket under it is replaced. */
+export class Fanfare {
+  #options;
+  #base;
+  #token;
+  /** Whether the token at hand was good once, so that a refusal means that it ran out. */
+  #tokenProven = false;
+  #home = null;
+  /** @type {State} */
+  #state = { state: 'closed' };
+  #welcome = null;
+  #socket = null;
+  #goodbye = null;
+  #attempt = 0;
+  #liveAt = 0;
+  #heardAt = 0;
+  #pinging = false;
+  /** Timers by purpose, so that all can be stopped at once. */
+  #timers = { retry: 0, connect: 0, idle: 0, pong: 0 };
+  #ref = 0;
+  /** Requests without an answer, by ref. */
+  #pending = new Map();
+  /** Wanted rooms: `{room, position, joined, rewind, info, waiting}`. The user's own is among them once known. */
+  #rooms = new Map();
+  /** `[pattern, handler]`, in the order in which they came. */
+  #handlers = new Set();
+  #hints = new AbortController();
+
+  /** @param {Options} options */
+  constructor(options) {
+    this.#options = { ...DEFAULTS, ...options };
+    if (!options.token && !options.getToken) throw new FanfareError('no_token', 'connect needs `token` or `getToken`');
+    this.#base = new URL(options.url ?? '/', globalThis.location?.href);
+    this.#base.protocol = this.#base.protocol.replace('http', 'ws');
+    this.#token = options.token ?? null;
+    this.#tokenProven = Boolean(options.token);
+    for (const [room, position] of Object.entries(options.since ?? {})) this.#want(room, { ...position });
+    if (options.task) this.#home = this.#want(roomOf(options.task)).room;
+    this.reconnect();
+  }
+
+  /** Where the connection stands. @returns {State} */
+  get state() { return this.#state; }
+
+  /** The user that the token names, `user:7`, or null before the first welcome. */
+  get user() { return this.#welcome?.user ?? null; }
+
+  /** The joined rooms' positions: hand them to `since` of a later `connect`. @returns {Positions} */
+  get positions() {
+    const known = [...this.#rooms.values()].filter(({ position }) => Number.isSafeInteger(position?.seq));
+    return Object.fromEntries(known.map(({ room, position }) => [room, { ...position }]));
+  }
+
+  /**
+   * Calls `handler` for every event of a type (`task:status`), a namespace (`task:*`), or all that came through rooms (`*`).
+   * What the server says about itself is `system:*`; changes of the connection are `state`.
+   * @param {string} pattern @param {(event: any) => void} handler
+   * @returns {() => void} Takes the handler off again.
+   */
+  on(pattern, handler) {
+    if (pattern !== '*' && pattern !== 'state' && !/^[a-z][a-z0-9_.-]*:([a-z0-9_.-]+|\*)$/.test(pattern)) {
+      throw new FanfareError('bad_pattern', `"${pattern}" is no pattern: expected namespace:name, namespace:* or *`);
+    }
+    const entry = [pattern, handler];
+    this.#handlers.add(entry);
+    return () => void this.#handlers.delete(entry);
+  }
+
+  /**
+   * Joins a task's room, now and after every reconnect.
+   * @param {string} task The task's id, or `task:{id}`.
+   * @param {{since?: Position|'oldest'}} [options] Resume from a position; `oldest` replays everything that is kept.
+   * @returns {Promise<RoomInfo>} Once joined, however long the connection takes. Rejected where the server refuses.
+   */
+  join(task, { since } = {}) {
+    const known = this.#rooms.get(roomOf(task));
+    if (known?.joined) return Promise.resolve(known.info);
+    const entry = known ?? this.#want(roomOf(task), since === 'oldest' ? null : since && { ...since });
+    if (!known) {
+      entry.rewind = since === 'oldest' ? 'asked' : null;
+      if (this.#state.state === 'live') this.#join(entry);
+    }
+    return new Promise((resolve, reject) => entry.waiting.push({ resolve, reject }));
+  }
+
+  /** Leaves a task's room; nothing of it is handed to handlers any more. @param {string} task */
+  leave(task) {
+    const room = roomOf(task);
+    const entry = this.#rooms.get(room);
+    if (!entry) return;
+    this.#forget(entry, new FanfareError('left', `${room} was left`));
+    if (this.#state.state === 'live') this.#request({ op: 'leave', room }).catch(() => {});
+  }
+
+  /**
+   * Sends an event to a task's room. Repeated with the same id after a lost connection, so it is there once.
+   * @param {string} type What the token allows, by default `chat:*`.
+   * @param {any} data JSON.
+   * @param {{task?: string, id?: string, ephemeral?: boolean, key?: string, timeoutMs?: number}} [options]
+   * @returns {Promise<{id: string, seq: number}>} Rejected with a {@link FanfareError}; after `timeout` it may have arrived
+   *   all the same: repeat it with the same `id`.
+   */
+  send(type, data, { task, id = uuid(), ephemeral, key, timeoutMs = this.#options.sendTimeoutMs } = {}) {
+    const room = task ? roomOf(task) : this.#home ?? [...this.#rooms.keys()].find((name) => name.startsWith('task:'));
+    if (!room) return Promise.reject(new FanfareError('no_room', 'no task is joined: join one or name it in `task`'));
+    return this.#request({ op: 'send', room, type, data, id, ephemeral, key }, { repeat: true, timeoutMs });
+  }
+
+  /** Connects now: ends a wait, or opens again after `closed`, with the positions that were reached. */
+  reconnect() {
+    if (this.#state.state === 'connecting' || this.#state.state === 'live') return;
+    if (this.#state.state === 'closed') this.#listenToHints();
+    this.#open();
+  }
+
+  /** Closes for good. Pending sends are rejected with `closed`. */
+  close() { this.#stop({ reason: 'closed by this page' }, 1000); }
+
+  // From here on: private steps, in the order of a connection's life.
+
+  #set(state) {
+    this.#state = state;
+    this.#call('state', state);
+  }
+
+  async #open() {
+    this.#stopTimers();
+    this.#goodbye = null;
+    this.#set({ state: 'connecting', attempt: this.#attempt });
+    const mine = (this.#socket = { close() {} });
+    this.#timers.connect = setTimeout(() => this.#lost(1006, 'the server did not answer in time'), this.#options.connectTimeoutMs);
+    try {
+      await this.#needToken('first');
+    } catch (error) {
+      if (mine === this.#socket) this.#lost(1006, `no token: ${error?.message ?? error}`);
+      return;
+    }
+    if (mine !== this.#socket) return;
+    const socket = (this.#socket = new WebSocket(this.#address(), 'fanfare.v1'));
+    const current = (step) => (event) => { if (socket === this.#socket) step(event); };
+    // As the first message and not in the upgrade: a browser hides why an upgrade failed, a close code it shows.
+    socket.onopen = current(() => this.#write({ op: 'auth', token: this.#token }));
+    socket.onmessage = current(({ data }) => this.#receive(data));
+    socket.onclose = current(({ code, reason }) => this.#lost(code, reason));
+  }
+
+  #address() {
+    const home = this.#rooms.get(this.#home);
+    const url = new URL(home ? `v1/tasks/${home.room.slice(5)}/chat` : 'v1/user/notifications', this.#base);
+    const since = [...this.#rooms.values()]
+      .filter(({ room, position }) => (room === this.#home || room.startsWith('user:')) && Number.isSafeInteger(position?.seq))
+      .map(({ room, position }) => `${room}@${position.epoch}:${position.seq}`);
+    if (since.length) url.searchParams.set('since', since.join(','));
+    if (this.#options.device) url.searchParams.set('device', this.#options.device);
+    return url;
+  }
+
+  async #needToken(why) {
+    if (this.#token && why === 'first') return;
+    this.#token = await this.#options.getToken(why);
+    this.#tokenProven = false;
+  }
+
+  #receive(text) {
+    this.#heardAt = Date.now();
+    let frame;
+    try { frame = JSON.parse(text); } catch { return this.#lost(1006, 'the server sent no JSON'); }
+    const { type, data } = frame;
+    if (type === 'system:reply') return this.#answered(data);
+    if (type === 'system:welcome') return this.#welcomed(frame);
+    if (type === 'system:joined') return this.#joined(data, frame);
+    if (type === 'system:left') this.#left(data);
+    else if (type === 'system:gap') this.#skip(data);
+    else if (type === 'system:expiring') this.#refresh();
+    else if (type === 'system:goodbye') this.#goodbye = data;
+    else if (frame.rooms) return this.#arrived(frame);
+    this.#dispatch(frame);
+  }
+
+  #welcomed(frame) {
+    clearTimeout(this.#timers.connect);
+    this.#welcome = frame.data;
+    this.#tokenProven = true;
+    this.#liveAt = Date.now();
+    this.#watch();
+    for (const [room, info] of Object.entries(frame.data.rooms ?? {})) {
+      this.#seat(this.#rooms.get(room) ?? this.#want(room), { room, ...info });
+    }
+    this.#state = { state: 'live' };
+    // Rooms first: what is sent to them must find them joined.
+    for (const entry of [...this.#rooms.values()].filter(({ joined }) => !joined)) {
+      if (entry.room.startsWith('task:')) this.#join(entry);
+      else this.#rooms.delete(entry.room); // A position of another user's room.
+    }
+    for (const request of this.#pending.values()) if (!request.sent) this.#transmit(request);
+    this.#set(this.#state);
+    this.#dispatch(frame);
+  }
+
+  #want(room, position = null) {
+    const entry = { room, position: position ?? null, joined: false, rewind: null, info: null, waiting: [] };
+    this.#rooms.set(room, entry);
+    return entry;
+  }
+
+  #join(entry) {
+    const since = Number.isSafeInteger(entry.position?.seq) ? entry.position : undefined;
+    this.#request({ op: 'join', room: entry.room, since }, { internal: true }).catch((error) => {
+      // A lost connection is no refusal: after the next welcome it is asked again.
+      if (error.code !== 'connection_lost' && this.#rooms.get(entry.room) === entry) this.#forget(entry, error);
+    });
+  }
+
+  #joined(info, frame) {
+    const entry = this.#rooms.get(info.room);
+    if (!entry || entry.joined) return;
+    if (entry.rewind === 'asked' && info.seq > 0) {
+      // The epoch is known now: the log can be named from its beginning. What comes meanwhile comes again in the replay.
+      entry.rewind = 'rewinding';
+      entry.position = { epoch: info.epoch, seq: 0 };
+      this.#request({ op: 'leave', room: entry.room }, { internal: true }).catch(() => {});
+      this.#join(entry);
+      return;
+    }
+    this.#seat(entry, info);
+    this.#dispatch(frame);
+  }
+
+  #seat(entry, info) {
+    const { position } = entry;
+    if (info.recovered === undefined) entry.position = { epoch: info.epoch, seq: info.seq };
+    // With a recovered room the replay follows, from our position, or from the device's cursor that only the server knows.
+    else if (position?.epoch !== info.epoch) entry.position = { epoch: info.epoch, seq: null };
+    Object.assign(entry, { joined: true, rewind: null, info });
+    for (const { resolve } of entry.waiting.splice(0)) resolve(info);
+  }
+
+  #left({ room, reason }) {
+    const entry = this.#rooms.get(room);
+    if (entry && !entry.rewind) this.#forget(entry, new FanfareError('left', `${room}: ${reason}`));
+  }
+
+  #forget(entry, error) {
+    this.#rooms.delete(entry.room);
+    if (this.#home === entry.room) this.#home = null;
+    for (const { reject } of entry.waiting.splice(0)) reject(error);
+  }
+
+  #skip({ room, epoch, to }) {
+    const entry = this.#rooms.get(room);
+    if (entry) entry.position = { epoch, seq: Number.isSafeInteger(to) ? to : null };
+  }
+
+  #arrived(frame) {
+    const fresh = {};
+    for (const [room, seq] of Object.entries(frame.rooms)) {
+      const entry = this.#rooms.get(room);
+      if (!entry?.joined) continue;
+      const { position } = entry;
+      if (!frame.ephemeral) {
+        if (position.seq !== null && seq <= position.seq) continue;
+        if (position.seq !== null && seq > position.seq + 1) {
+          const data = { room, epoch: position.epoch, from: position.seq + 1, to: seq - 1, reason: 'unannounced' };
+          this.#dispatch({ type: 'system:gap', data });
+        }
+        position.seq = seq;
+      }
+      fresh[room] = seq;
+    }
+    if (Object.keys(fresh).length) this.#dispatch({ ...frame, rooms: fresh });
+  }
+
+  #dispatch(event) {
+    const namespace = `${event.type.split(':', 1)[0]}:*`;
+    this.#call(event.type, event);
+    this.#call(namespace, event);
+    if (event.rooms) this.#call('*', event);
+  }
+
+  #call(pattern, event) {
+    for (const [wanted, handler] of [...this.#handlers]) {
+      if (wanted !== pattern) continue;
+      // One handler's error is its own: the others still get the event.
+      try { handler(event); } catch (error) { queueMicrotask(() => { throw error; }); }
+    }
+  }
+
+  #request(message, { repeat = false, internal = false, timeoutMs } = {}) {
+    if (this.#state.state === 'closed') return Promise.reject(new FanfareError('closed', 'the connection is closed'));
+    if (!internal && this.#pending.size >= this.#options.maxPending) {
+      return Promise.reject(new FanfareError('too_many_pending', `${this.#pending.size} requests wait for an answer already`));
+    }
+    const ref = ++this.#ref;
+    const text = JSON.stringify({ ...message, ref });
+    const max = this.#welcome?.max_message_bytes ?? 65_536;
+    if (new TextEncoder().encode(text).length > max) {
+      return Promise.reject(new FanfareError('too_large', `a message may have ${max} bytes`));
+    }
+    return new Promise((resolve, reject) => {
+      const request = { ref, text, repeat, resolve, reject, sent: false, timer: 0 };
+      if (timeoutMs) request.timer = setTimeout(() => this.#settle(ref, new FanfareError('timeout', 'no answer came in time')), timeoutMs);
+      this.#pending.set(ref, request);
+      if (this.#state.state === 'live') this.#transmit(request);
+    });
+  }
+
+  #transmit(request) {
+    request.sent = true;
+    if (this.#socket.readyState === 1) this.#socket.send(request.text);
+  }
+
+  #write(message) { this.#socket.send(JSON.stringify(message)); }
+
+  #answered({ ref, ok, error, ...result }) {
+    this.#settle(ref, ok ? null : new FanfareError(error?.code ?? 'error', error?.message ?? 'the server refused'), result);
+  }
+
+  #settle(ref, error, result) {
+    const request = this.#pending.get(ref);
+    if (!request) return;
+    this.#pending.delete(ref);
+    clearTimeout(request.timer);
+    if (error) request.reject(error); else request.resolve(result);
+  }
+
+  // Whether the other side is there: a browser does not show the server's pings, so silence is answered by a question.
+  #watch() {
+    clearTimeout(this.#timers.idle);
+    const idleMs = this.#welcome.heartbeat_ms || HEARTBEAT_MS;
+    this.#timers.idle = setTimeout(() => {
+      if (Date.now() - this.#heardAt >= idleMs) this.#ask();
+      this.#watch();
+    }, Math.max(50, this.#heardAt + idleMs - Date.now()));
+  }
+
+  #ask() {
+    if (this.#state.state !== 'live' || this.#pinging) return;
+    this.#pinging = true;
+    this.#timers.pong = setTimeout(() => this.#lost(1006, 'the server does not answer'), PONG_MS);
+    this.#request({ op: 'ping' }, { internal: true }).catch(() => {}).finally(() => {
+      this.#pinging = false;
+      clearTimeout(this.#timers.pong);
+    });
+  }
+
+  #listenToHints() {
+    this.#hints = new AbortController();
+    const { signal } = this.#hints;
+    const hint = () => {
+      if (this.#state.state === 'waiting' && !this.#goodbye) this.#open(); else this.#ask();
+    };
+    globalThis.addEventListener?.('online', hint, { signal });
+    globalThis.addEventListener?.('offline', hint, { signal });
+    globalThis.document?.addEventListener('visibilitychange', () => { if (!document.hidden) hint(); }, { signal });
+  }
+
+  async #refresh() {
+    if (!this.#options.getToken) return;
+    try {
+      await this.#needToken('expiring');
+      await this.#request({ op: 'auth', token: this.#token }, { internal: true });
+      this.#tokenProven = true;
+    } catch { /* The server closes with 4005 when the old one has run out, and the next attempt asks again. */ }
+  }
+
+  /** The socket is gone, or given up: then its close is not waited for, a dead network would hold it for minutes. */
+  #lost(code, said) {
+    const socket = this.#socket;
+    this.#socket = null;
+    if (socket?.readyState < 2) socket.close();
+    this.#stopTimers();
+    const livedMs = this.#liveAt && Date.now() - this.#liveAt;
+    if (livedMs > STABLE_MS) this.#attempt = 0;
+    this.#liveAt = 0;
+    for (const entry of this.#rooms.values()) {
+      entry.joined = false;
+      // A replay from the beginning that was cut in its first step starts over.
+      if (entry.rewind === 'rewinding') entry.position = { ...entry.position, seq: 0 };
+    }
+    for (const request of [...this.#pending.values()]) {
+      request.sent = false;
+      // Too big once is too big again; what the server's state answers for is asked again by itself.
+      if (!request.repeat || code === 1009) this.#settle(request.ref, new FanfareError('connection_lost', 'the connection was lost'));
+    }
+    this.#next(code, code === 1006 && said ? said : CLOSE_WORDS[code] ?? (said || `closed with ${code}`), livedMs);
+  }
+
+  /** What follows a loss: another attempt, after how long, or none. */
+  #next(code, reason, livedMs) {
+    const { retry, retry_after_ms: afterMs } = this.#goodbye ?? {};
+    const proven = this.#tokenProven;
+    if ((code === 4005 || (code === 4500 && proven)) && this.#options.getToken) {
+      this.#token = null;
+      return this.#wait(code, reason, code === 4005 && proven ? 0 : this.#backoff());
+    }
+    if (code === 4005 || (code >= 4500 && code < 4600) || retry === 'never') return this.#stop({ code, reason });
+    const soon = retry === 'now' && livedMs > STABLE_MS ? 0 : this.#backoff();
+    this.#wait(code, reason, retry === 'after' ? afterMs ?? soon : soon);
+  }
+
+  /** Exponential, with full jitter: clients that were cut together come back spread out. */
+  #backoff() {
+    const { backoffMs, backoffMaxMs } = this.#options;
+    return Math.random() * Math.min(backoffMaxMs, backoffMs * 2 ** this.#attempt);
+  }
+
+  #wait(code, reason, ms) {
+    this.#attempt += 1;
+    this.#timers.retry = setTimeout(() => this.#open(), ms);
+    this.#set({ state: 'waiting', code, reason, retryAt: Date.now() + ms, attempt: this.#attempt });
+  }
+
+  #stop(why, code) {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#stopTimers();
+    this.#hints.abort();
+    this.#attempt = 0;
+    if (code) socket?.close(code);
+    this.#set({ state: 'closed', ...why });
+    const error = new FanfareError('closed', why.reason);
+    for (const ref of [...this.#pending.keys()]) this.#settle(ref, error);
+    for (const entry of this.#rooms.values()) {
+      entry.joined = false;
+      for (const { reject } of entry.waiting.splice(0)) reject(error);
+    }
+  }
+
+  #stopTimers() {
+    for (const timer of Object.values(this.#timers)) clearTimeout(timer);
+    this.#pinging = false;
+  }
+}
+
+function roomOf(task) {
+  const room = String(task).startsWith('task:') ? String(task) : `task:${task}`;
+  if (/^task:[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(room)) return room;
+  throw new FanfareError('bad_request', `"${task}" is no task id: expected a UUID in lower case`);
+}
+
+/** `crypto.randomUUID` exists in secure contexts only; a page on a plain-http address needs ids, too. */
+function uuid() {
+  if (globalThis.crypto.randomUUID) return crypto.randomUUID();
+  const hex = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, '0')).join('');
+  return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-4${hex.slice(13, 16)}-a${hex.slice(17, 20)}-${hex.slice(20)}`;
+}

@@ -1,0 +1,531 @@
+//! The one door of the core: inputs with their time go in, effects come out.
+//!
+//! Same inputs, same effects, byte for byte. A driver drains [`Hub::poll`] after every call, pulls the frames of the
+//! connections that it names, and comes back at [`Hub::next_deadline`].
+
+mod close;
+mod fan_out;
+mod join;
+mod ops;
+mod pull;
+
+pub use pull::Pull;
+
+use crate::auth::{AuthError, Principal};
+use crate::bus::EventBus;
+use crate::close::CloseCode;
+use crate::devices::{ConnectedDevice, Devices};
+use crate::error::Error;
+use crate::event::{Draft, Publish, Target};
+use crate::ids::{ConnId, Epoch, Pattern, RoomId, Seq, TaskId, UserId};
+use crate::limits::Limits;
+use crate::protocol::{self, Token};
+use crate::receipt::Receipt;
+use crate::rooms::{TaskRooms, UserRooms};
+use crate::session::{Due, Endpoint, Open, Session, State};
+use crate::slots::Slots;
+use crate::subscriptions::{Delivery, SubscriptionId};
+use crate::task_events::Publisher;
+use crate::tasks::Snapshot;
+use crate::time::{Now, Time};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A number by which a driver knows the answer to its publish.
+///
+/// ```
+/// use fanfare_core::Ticket;
+/// assert_eq!(Ticket(1), Ticket(1));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// How a client broke the rules of the WebSocket protocol or of its use here; what it is closed with.
+///
+/// ```
+/// use fanfare_core::{CloseCode, Fault};
+/// assert_eq!(Fault::NotText.close_code(), CloseCode::NOT_TEXT);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The bytes are no frames of RFC 6455.
+    Protocol,
+    /// A binary message.
+    NotText,
+    /// A text that is not UTF-8.
+    NotUtf8,
+    /// A message in too many fragments, or that was never finished.
+    Policy,
+    /// A message over the limit.
+    TooBig,
+}
+
+impl Fault {
+    /// The code that it is closed with.
+    #[must_use]
+    pub const fn close_code(self) -> CloseCode {
+        match self {
+            Self::Protocol => CloseCode::PROTOCOL_ERROR,
+            Self::NotText => CloseCode::NOT_TEXT,
+            Self::NotUtf8 => CloseCode::NOT_UTF8,
+            Self::Policy => CloseCode::POLICY,
+            Self::TooBig => CloseCode::TOO_BIG,
+        }
+    }
+}
+
+/// What happened outside. Inputs for a connection that is gone do nothing.
+///
+/// ```
+/// use fanfare_core::{Hub, Input, Limits, Now};
+/// let mut hub = Hub::new(Limits::default(), [0; 32]);
+/// hub.handle(Now::default(), Input::Tick);
+/// assert!(hub.poll().is_none());
+/// ```
+#[derive(Debug)]
+pub enum Input {
+    /// A text message came.
+    Message {
+        /// From whom.
+        conn: ConnId,
+        /// The text.
+        text: String,
+    },
+    /// A ping came (the transport answers it).
+    Ping {
+        /// From whom.
+        conn: ConnId,
+    },
+    /// A pong came.
+    Pong {
+        /// From whom.
+        conn: ConnId,
+    },
+    /// A client broke the protocol.
+    Fault {
+        /// Which.
+        conn: ConnId,
+        /// How.
+        fault: Fault,
+    },
+    /// The other side closed, or the socket is gone.
+    Closed {
+        /// Whose.
+        conn: ConnId,
+    },
+    /// The answer to [`Effect::Verify`]; it must come before the connection's next message.
+    Verified {
+        /// Whose token.
+        conn: ConnId,
+        /// What the token says.
+        result: Result<Principal, AuthError>,
+    },
+    /// A back end publishes; answered by [`Effect::Published`].
+    Publish {
+        /// By which the answer is known.
+        ticket: Ticket,
+        /// What.
+        publish: Publish,
+    },
+    /// A back end closes all connections of a user, with 4503.
+    Disconnect {
+        /// The user.
+        user: UserId,
+    },
+    /// The server shuts down: everybody is told, nobody else comes in. [`Effect::Drained`] follows.
+    Drain,
+    /// Time passed.
+    Tick,
+}
+
+/// What the driver has to do.
+///
+/// ```
+/// use fanfare_core::{Effect, Endpoint, Hub, Input, Limits, Now, Open, Pull};
+/// let mut hub = Hub::new(Limits::default(), [0; 32]);
+/// let conn = hub.open(Now::default(), Open::new(Endpoint::Notifications));
+/// hub.handle(Now::default(), Input::Drain);
+/// assert_eq!(hub.poll(), Some(Effect::Ready(conn)));
+/// assert!(matches!(hub.pull(Now::default(), conn), Pull::Frame(_)));
+/// assert!(matches!(hub.pull(Now::default(), conn), Pull::Close { .. }));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The connection has something to send: [`Hub::pull`] it. Comes once until a pull was empty.
+    Ready(ConnId),
+    /// Check this token, and answer with [`Input::Verified`].
+    Verify {
+        /// Whose.
+        conn: ConnId,
+        /// The token.
+        token: Token,
+    },
+    /// Close the socket now, there is nothing more to write; the hub has forgotten the connection.
+    Drop(ConnId),
+    /// The answer to a publish.
+    Published {
+        /// Whose.
+        ticket: Ticket,
+        /// Where the event is, or why it was refused.
+        result: Result<Receipt, Error>,
+    },
+    /// The subscriber has something to pull. Comes once until a pull was empty.
+    Subscription(SubscriptionId),
+    /// Draining is done: no connection is left.
+    Drained,
+}
+
+/// A task as a back end may look at it. Serialises as the body of `GET /v1/tasks/{id}`.
+///
+/// ```
+/// use fanfare_core::{Hub, Limits, Now, TaskId};
+/// let mut hub = Hub::new(Limits::default(), [0; 32]);
+/// let task: TaskId = "550e8400-e29b-41d4-a716-446655440000".parse()?;
+/// assert_eq!(hub.task(Now::default(), task).connected, 0);
+/// # Ok::<(), fanfare_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TaskView {
+    /// The task.
+    pub task: TaskId,
+    /// Its snapshot.
+    pub state: Snapshot,
+    /// Its room's epoch.
+    pub epoch: Epoch,
+    /// Its room's last seq.
+    pub seq: Seq,
+    /// Connections in its room.
+    pub connected: usize,
+}
+
+/// Rooms, connections and the bus as one state machine.
+///
+/// ```
+/// use fanfare_core::{Effect, Endpoint, Claims, Hub, Input, Limits, Now, Open, Principal, Pull, TaskGrant, UserId};
+/// let now = Now::default();
+/// let mut hub = Hub::new(Limits::default(), [0; 32]);
+/// let claims = Claims::new(UserId::new(7), 1, TaskGrant::All);
+/// let principal = Principal::new(claims, now.wall).ok();
+/// let conn = hub.open(now, Open { principal, ..Open::new(Endpoint::Notifications) });
+/// assert_eq!(hub.poll(), Some(Effect::Ready(conn)));
+/// let Pull::Frame(welcome) = hub.pull(now, conn) else { panic!() };
+/// assert!(welcome.text().starts_with(r#"{"type":"system:welcome""#));
+/// ```
+#[derive(Debug)]
+pub struct Hub {
+    limits: Limits,
+    bus: EventBus,
+    tasks: TaskRooms,
+    users: UserRooms,
+    devices: Devices,
+    sessions: Slots<Session>,
+    bus_connections: BTreeMap<SubscriptionId, ConnId>,
+    deadlines: BTreeSet<(Time, ConnId)>,
+    effects: VecDeque<Effect>,
+    /// Whether it is shutting down, and whether that was said to be done.
+    draining: Option<Drained>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Drained(bool);
+
+impl Hub {
+    /// A hub without connections or events. All random bytes come from `seed`.
+    #[must_use]
+    pub fn new(limits: Limits, seed: [u8; 32]) -> Self {
+        Self {
+            bus: EventBus::new(&limits, seed),
+            limits,
+            tasks: TaskRooms::new(),
+            users: UserRooms::new(),
+            devices: Devices::default(),
+            sessions: Slots::default(),
+            bus_connections: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            effects: VecDeque::new(),
+            draining: None,
+        }
+    }
+
+    /// The bounds that it keeps.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Takes a connection. One that can't be is told so and closed, by what the driver pulls.
+    pub fn open(&mut self, now: Now, mut open: Open) -> ConnId {
+        let principal = open.principal.take();
+        let conn = self
+            .sessions
+            .insert(Session::new(now.time, open, &self.limits));
+        if self.draining.is_some() {
+            self.close(now, conn, CloseCode::DRAINING);
+        } else if let Some(patterns) = self.bus_patterns(conn) {
+            self.open_bus(now, conn, patterns);
+        } else if let Some(principal) = principal {
+            self.admit(now, conn, principal);
+        }
+        self.reschedule(conn);
+        conn
+    }
+
+    /// Takes one input in full.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Message { conn, text } => self.message(now, conn, &text),
+            Input::Ping { conn } => self.ping(now, conn),
+            Input::Pong { conn } => self.heard(now, conn),
+            Input::Fault { conn, fault } => self.close(now, conn, fault.close_code()),
+            Input::Closed { conn } => self.forget(conn),
+            Input::Verified { conn, result } => self.verified(now, conn, result),
+            Input::Publish { ticket, publish } => {
+                let result = self.publish(now, None, publish);
+                self.effects.push_back(Effect::Published { ticket, result });
+            }
+            Input::Disconnect { user } => {
+                for conn in self.users.members(user).to_vec() {
+                    self.close(now, conn, CloseCode::DISCONNECTED);
+                }
+            }
+            Input::Drain => self.drain(now),
+            Input::Tick => self.tick(now),
+        }
+    }
+
+    /// The next effect, or `None` until the next input.
+    pub fn poll(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When [`Input::Tick`] is due. An earlier one does nothing.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.deadlines.first().map(|(time, _)| *time)
+    }
+
+    /// A publisher in this thread, at this time.
+    pub const fn at(&mut self, now: Now) -> At<'_> {
+        At { hub: self, now }
+    }
+
+    /// Subscribes to the bus; see [`EventBus::subscribe`].
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] where there are as many subscribers as there may be.
+    pub fn subscribe(&mut self, patterns: Vec<Pattern>) -> Result<SubscriptionId, Error> {
+        self.bus.subscribe(patterns)
+    }
+
+    /// Ends a subscription. Whether there was one.
+    pub fn unsubscribe(&mut self, id: SubscriptionId) -> bool {
+        self.bus.unsubscribe(id)
+    }
+
+    /// What a subscriber gets next, or `None` until [`Effect::Subscription`] names it again.
+    pub fn pull_subscription(&mut self, id: SubscriptionId) -> Option<Delivery> {
+        self.bus.pull(id)
+    }
+
+    /// A task as it is now; of one that nothing was heard of the state is unknown.
+    pub fn task(&mut self, now: Now, task: TaskId) -> TaskView {
+        let position = self.bus.position(task.into());
+        TaskView {
+            task,
+            state: self.bus.snapshot(now.wall, task),
+            epoch: position.epoch,
+            seq: position.seq,
+            connected: self.tasks.members(task).len(),
+        }
+    }
+
+    /// Whether the task was deleted in the last 24 hours: it can't be joined, and no event is taken for it.
+    #[must_use]
+    pub fn is_gone(&self, now: Now, task: TaskId) -> bool {
+        self.bus.is_gone(now.wall, task)
+    }
+
+    /// The tasks of which an event came last, at most `count`, the latest first.
+    #[must_use]
+    pub fn recent_tasks(&self, now: Now, count: usize) -> Vec<(TaskId, Snapshot)> {
+        let recent = self.bus.recent_tasks(now.wall);
+        recent
+            .take(count)
+            .map(|(task, snapshot)| (task, snapshot.clone()))
+            .collect()
+    }
+
+    /// The devices from which a user is connected, by name.
+    #[must_use]
+    pub fn devices(&self, user: UserId) -> Vec<ConnectedDevice> {
+        self.devices.of(user)
+    }
+
+    /// Connections that are open, those that are being closed too.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether it is shutting down.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.draining.is_some()
+    }
+
+    /// Bytes that wait in the outbox of a connection.
+    #[must_use]
+    pub fn waiting_bytes(&self, conn: ConnId) -> usize {
+        self.sessions
+            .get(conn)
+            .map_or(0, |session| session.outbox.bytes())
+    }
+
+    fn publish(
+        &mut self,
+        now: Now,
+        from: Option<UserId>,
+        publish: Publish,
+    ) -> Result<Receipt, Error> {
+        if self.draining.is_some() {
+            return Err(Error::Draining);
+        }
+        let (tasks, users) = (&self.tasks, &self.users);
+        let connected = |room| match room {
+            RoomId::Task(task) => tasks.members(task).len(),
+            RoomId::User(user) => users.members(user).len(),
+        };
+        let published = self.bus.take(now, from, publish, connected)?;
+        if let Some(entry) = published.entry {
+            self.fan_out(now, &entry);
+            self.tell_evicted(now);
+            self.wake_subscribers(now);
+        }
+        Ok(published.receipt)
+    }
+
+    fn tick(&mut self, now: Now) {
+        while let Some((time, conn)) = self
+            .deadlines
+            .first()
+            .copied()
+            .filter(|(time, _)| *time <= now.time)
+        {
+            self.deadlines.remove(&(time, conn));
+            let Some(session) = self.sessions.get_mut(conn) else {
+                continue;
+            };
+            session.scheduled = None;
+            match session.tick(now.time, &self.limits) {
+                None => {}
+                Some(Due::Ping) => self.ready(now.time, conn),
+                Some(Due::Expiring(in_ms)) => self.say(now, conn, protocol::expiring(in_ms)),
+                Some(Due::Close(code)) => self.close(now, conn, code),
+                Some(Due::Drop) => {
+                    self.forget(conn);
+                    self.effects.push_back(Effect::Drop(conn));
+                }
+            }
+            self.reschedule(conn);
+        }
+    }
+
+    /// Sees to it that the session is looked at in time. A look that comes too early costs little, so that one is left.
+    fn reschedule(&mut self, conn: ConnId) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let deadline = session.deadline(&self.limits);
+        if session
+            .scheduled
+            .is_some_and(|scheduled| scheduled <= deadline)
+        {
+            return;
+        }
+        if let Some(scheduled) = session.scheduled.replace(deadline) {
+            self.deadlines.remove(&(scheduled, conn));
+        }
+        self.deadlines.insert((deadline, conn));
+    }
+
+    fn bus_patterns(&self, conn: ConnId) -> Option<Vec<Pattern>> {
+        match &self.sessions.get(conn)?.endpoint {
+            Endpoint::Bus(patterns) => Some(patterns.clone()),
+            Endpoint::Task(_) | Endpoint::Notifications => None,
+        }
+    }
+
+    fn open_bus(&mut self, now: Now, conn: ConnId, patterns: Vec<Pattern>) {
+        let Ok(id) = self.bus.subscribe(patterns.clone()) else {
+            return self.close(now, conn, CloseCode::TOO_MANY_CONNECTIONS);
+        };
+        self.bus_connections.insert(id, conn);
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.state = State::Bus(id);
+        }
+        let welcome = protocol::BusWelcome {
+            conn: conn.to_string(),
+            heartbeat_ms: self.limits.heartbeat_ms,
+            max_message_bytes: self.limits.message_bytes,
+            types: patterns,
+        };
+        self.say(now, conn, protocol::bus_welcome(&welcome));
+    }
+}
+
+/// A hub at one moment, as a publisher in the hub's own thread.
+///
+/// ```
+/// use fanfare_core::{Draft, Hub, Limits, Now, Payload, UserId};
+/// let mut hub = Hub::new(Limits::default(), [0; 32]);
+/// let draft = Draft::new("user:notification".parse()?, Payload::default());
+/// hub.at(Now::default()).publish_to_user(UserId::new(7), draft)?;
+/// # Ok::<(), fanfare_core::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct At<'a> {
+    hub: &'a mut Hub,
+    now: Now,
+}
+
+impl At<'_> {
+    /// Publishes to `room`, or with none to the bus's subscribers only.
+    ///
+    /// # Errors
+    /// As [`EventBus::publish_to_task`], and [`Error::Draining`].
+    pub fn publish(&mut self, room: Option<RoomId>, draft: Draft) -> Result<Receipt, Error> {
+        let target = room.into();
+        self.hub.publish(self.now, None, Publish { target, draft })
+    }
+
+    /// Publishes one event to a task's room and to the rooms of `users`.
+    ///
+    /// # Errors
+    /// As [`EventBus::publish_to_task`], and [`Error::Draining`].
+    pub fn publish_to_task(
+        &mut self,
+        task: TaskId,
+        users: &[UserId],
+        draft: Draft,
+    ) -> Result<Receipt, Error> {
+        let users = users.to_vec();
+        let target = Target::Task { task, users };
+        self.hub.publish(self.now, None, Publish { target, draft })
+    }
+
+    /// Publishes to a user's room.
+    ///
+    /// # Errors
+    /// As [`EventBus::publish_to_task`], and [`Error::Draining`].
+    pub fn publish_to_user(&mut self, user: UserId, draft: Draft) -> Result<Receipt, Error> {
+        self.publish(Some(user.into()), draft)
+    }
+}
+
+impl Publisher for At<'_> {
+    type Answer = Result<Receipt, Error>;
+
+    fn publish(&mut self, publish: Publish) -> Self::Answer {
+        self.hub.publish(self.now, None, publish)
+    }
+}

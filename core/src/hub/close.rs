@@ -1,0 +1,111 @@
+//! How connections end: told why and whether to come back, within a deadline, and out of all rooms at once.
+
+use super::{Drained, Effect, Hub};
+use crate::close::{CloseCode, Retry};
+use crate::frame::Frame;
+use crate::ids::ConnId;
+use crate::protocol;
+use crate::session::State;
+use crate::time::{Now, Time};
+
+impl Hub {
+    /// Begins to close a connection: nothing of any room comes after this, and what waited is dropped.
+    pub(super) fn close(&mut self, now: Now, conn: ConnId, code: CloseCode) {
+        self.end(now, conn, code, false);
+    }
+
+    fn end(&mut self, now: Now, conn: ConnId, code: CloseCode, keep_waiting: bool) {
+        if self
+            .sessions
+            .get(conn)
+            .is_none_or(|session| session.is_leaving())
+        {
+            return;
+        }
+        self.leave_all(conn);
+        let spread_ms = match code.retry() {
+            Retry::After => 1 + self.bus.jitter(self.limits.drain_spread_ms),
+            Retry::Now | Retry::Never => 0,
+        };
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        session.state = State::Leaving {
+            code,
+            until: now.time.plus(self.limits.close_ms),
+        };
+        session.catch_up = None;
+        let goodbye = protocol::goodbye(code, spread_ms);
+        if !keep_waiting || session.outbox.push_system(goodbye.clone()).is_err() {
+            session.outbox.clear();
+            // An empty outbox takes any frame.
+            let _ = session.outbox.push_system(goodbye);
+        }
+        self.ready(now.time, conn);
+        self.reschedule(conn);
+    }
+
+    pub(super) fn drain(&mut self, now: Now) {
+        self.draining.get_or_insert(Drained(false));
+        for conn in self.sessions.ids() {
+            self.end(now, conn, CloseCode::DRAINING, true);
+        }
+        self.tell_drained();
+    }
+
+    fn tell_drained(&mut self) {
+        if self.draining == Some(Drained(false)) && self.sessions.len() == 0 {
+            self.draining = Some(Drained(true));
+            self.effects.push_back(Effect::Drained);
+        }
+    }
+
+    /// Takes a connection out of everything.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        self.leave_all(conn);
+        if let Some(session) = self.sessions.remove(conn)
+            && let Some(scheduled) = session.scheduled
+        {
+            self.deadlines.remove(&(scheduled, conn));
+        }
+        self.tell_drained();
+    }
+
+    fn leave_all(&mut self, conn: ConnId) {
+        self.tasks.leave_all(conn);
+        let device = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.device.clone());
+        for user in self.users.leave_all(conn) {
+            self.devices.disconnect(user, device.clone());
+        }
+        if let Some(State::Bus(id)) = self.sessions.get(conn).map(|session| &session.state) {
+            let id = *id;
+            self.bus.unsubscribe(id);
+            self.bus_connections.remove(&id);
+        }
+    }
+
+    /// Sends what the server has to say. A client that can't even take that is closed.
+    pub(super) fn say(&mut self, now: Now, conn: ConnId, frame: Frame) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        if session.outbox.push_system(frame).is_err() {
+            return self.close(now, conn, CloseCode::TOO_SLOW);
+        }
+        self.ready(now.time, conn);
+    }
+
+    /// Names the connection to the driver, once until it was pulled empty.
+    pub(super) fn ready(&mut self, now: Time, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn)
+            && session.waiting_since.is_none()
+        {
+            session.waiting_since = Some(now);
+            self.effects.push_back(Effect::Ready(conn));
+            self.reschedule(conn);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! How a connection comes into rooms: its position and the task's snapshot are of the same moment as its first live event.
+
+use super::Hub;
+use crate::auth::Principal;
+use crate::catch_up::CatchUp;
+use crate::close::CloseCode;
+use crate::error::Error;
+use crate::ids::{ConnId, Position, RoomId, Seq, TaskId};
+use crate::protocol::{self, Standing, Welcome};
+use crate::room_log::{Gap, GapReason, Resume};
+use crate::session::{Endpoint, Live, State};
+use crate::time::Now;
+use std::collections::BTreeMap;
+
+/// What a room has for who enters it.
+pub(super) struct Entrance {
+    pub(super) standing: Standing,
+    gap: Option<Gap>,
+    /// Where to read on, if there is something to read.
+    read_after: Option<Seq>,
+}
+
+impl Hub {
+    /// Lets a connection in whose token is good: into its rooms, with `system:welcome`.
+    pub(super) fn admit(&mut self, now: Now, conn: ConnId, principal: Principal) {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return;
+        };
+        let user = principal.user();
+        let task = match session.endpoint {
+            Endpoint::Task(task) => Some(task),
+            Endpoint::Notifications | Endpoint::Bus(_) => None,
+        };
+        if task.is_some_and(|task| !principal.may_join(task)) {
+            return self.close(now, conn, CloseCode::NOT_ALLOWED);
+        }
+        if task.is_some_and(|task| self.bus.is_gone(now.wall, task)) {
+            return self.close(now, conn, CloseCode::BAD_REQUEST);
+        }
+        if self.users.members(user).len() >= self.limits.connections_per_user {
+            return self.close(now, conn, CloseCode::TOO_MANY_CONNECTIONS);
+        }
+        let expires_at = principal.expires_at();
+        let since = std::mem::take(&mut session.since);
+        let device = session.device.clone();
+        session.state = State::Live(Box::new(Live::new(now, principal)));
+        let rooms = task
+            .map(RoomId::Task)
+            .into_iter()
+            .chain([RoomId::User(user)]);
+        let entrances: Vec<(RoomId, Entrance)> = rooms
+            .map(|room| {
+                let since = since.iter().find(|(named, _)| *named == room);
+                (
+                    room,
+                    self.enter(now, conn, room, since.map(|(_, position)| position)),
+                )
+            })
+            .collect();
+        self.devices.connect(user, device.clone());
+        let standing = |(room, entrance): &(RoomId, Entrance)| (*room, entrance.standing.clone());
+        let welcome = Welcome {
+            conn: conn.to_string(),
+            user: user.into(),
+            device: device.as_ref(),
+            heartbeat_ms: self.limits.heartbeat_ms,
+            max_message_bytes: self.limits.message_bytes,
+            expires_at,
+            rooms: entrances.iter().map(standing).collect::<BTreeMap<_, _>>(),
+        };
+        self.say(now, conn, protocol::welcome(&welcome));
+        // What was missed comes before what is new: as long as one room is read from the log, all are.
+        let reads = entrances
+            .iter()
+            .any(|(_, entrance)| entrance.read_after.is_some());
+        for (room, entrance) in entrances {
+            let head = entrance.standing.seq;
+            let after = entrance.read_after.or_else(|| reads.then_some(head));
+            self.catch_up(
+                now,
+                conn,
+                room,
+                &Entrance {
+                    read_after: after,
+                    ..entrance
+                },
+            );
+        }
+    }
+
+    /// Lets a connection into one more task's room, with `system:joined`.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] in the same words whether the room exists or not; [`Error::Gone`]; [`Error::TooManyRooms`].
+    pub(super) fn join(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        room: RoomId,
+        since: Option<&Position>,
+    ) -> Result<Standing, Error> {
+        const FORBIDDEN: Error = Error::Forbidden("your token does not name this room");
+        let principal = self
+            .sessions
+            .get(conn)
+            .and_then(|session| session.principal());
+        let RoomId::Task(task) = room else {
+            return Err(FORBIDDEN);
+        };
+        if !principal.is_some_and(|principal| principal.may_join(task)) {
+            return Err(FORBIDDEN);
+        }
+        if self.bus.is_gone(now.wall, task) {
+            return Err(Error::Gone(task));
+        }
+        let joined = self.tasks.contains(task, conn);
+        // The user's own room is one of them.
+        let rooms = self.tasks.rooms_of(conn).count() + 1;
+        if !joined && rooms >= self.limits.rooms_per_connection {
+            return Err(Error::TooManyRooms(self.limits.rooms_per_connection));
+        }
+        let since = since.filter(|_| !joined);
+        let entrance = self.enter(now, conn, room, since);
+        self.say(now, conn, protocol::joined(room, &entrance.standing));
+        self.catch_up(now, conn, room, &entrance);
+        Ok(entrance.standing)
+    }
+
+    fn enter(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        room: RoomId,
+        since: Option<&Position>,
+    ) -> Entrance {
+        match room {
+            RoomId::Task(task) => self.tasks.join(task, conn),
+            RoomId::User(user) => self.users.join(user, conn),
+        };
+        let position = self.bus.position(room);
+        let resume = since.map(|since| self.bus.resume(now.wall, room, since));
+        let (recovered, gap, after) = match resume {
+            None => (None, None, None),
+            Some(Resume::Complete { after }) => (Some(true), None, Some(after)),
+            Some(Resume::Gap { gap, after }) => (Some(false), Some(gap), Some(after)),
+        };
+        Entrance {
+            gap,
+            read_after: after.filter(|after| *after < position.seq),
+            standing: Standing {
+                epoch: position.epoch,
+                seq: position.seq,
+                recovered,
+                state: self.state(now, room),
+            },
+        }
+    }
+
+    fn state(&self, now: Now, room: RoomId) -> Option<crate::tasks::Snapshot> {
+        match room {
+            RoomId::Task(task) => Some(self.bus.snapshot(now.wall, task)),
+            RoomId::User(_) => None,
+        }
+    }
+
+    /// Says what is missing, and reads what is there.
+    fn catch_up(&mut self, now: Now, conn: ConnId, room: RoomId, entrance: &Entrance) {
+        if let Some(gap) = &entrance.gap {
+            self.say(now, conn, protocol::gap(room, gap));
+        }
+        let (Some(after), Some(session)) = (entrance.read_after, self.sessions.get_mut(conn))
+        else {
+            return;
+        };
+        if session.is_leaving() {
+            return;
+        }
+        let new = || Box::new(CatchUp::new(GapReason::Trimmed));
+        let catch_up = session.catch_up.get_or_insert_with(new);
+        catch_up.read(room, entrance.standing.epoch.clone(), after);
+        session.before_catch_up = session.outbox.len();
+        self.ready(now.time, conn);
+    }
+
+    /// Takes a connection out of a task's room; its reading of that room ends too.
+    pub(super) fn leave(&mut self, conn: ConnId, task: TaskId) -> bool {
+        if let Some(catch_up) = self
+            .sessions
+            .get_mut(conn)
+            .and_then(|session| session.catch_up.as_mut())
+        {
+            catch_up.stop(task.into());
+        }
+        self.tasks.leave(task, conn)
+    }
+}

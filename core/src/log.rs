@@ -1,0 +1,375 @@
+//! The log: every kept publish with one place in the order of all, in all its rooms at once or in none.
+//!
+//! This one is kept in memory and answers at once. Bounded in bytes: the rooms that were idle longest are forgotten
+//! first, and begin anew with another epoch, so that no seq of an epoch is ever used twice.
+
+use crate::entropy::Entropy;
+use crate::event::{Entry, Event, Place};
+use crate::ids::{Epoch, Position, RoomId, Seq};
+use crate::limits::Limits;
+use crate::lookup::Lookup;
+use crate::recency::{Recency, Turn};
+use crate::room_log::{Bounds, Gap, GapReason, Resume, RoomLog, share};
+use crate::time::Wall;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Bytes that a room costs beside its entries, about.
+const ROOM_COST: usize = 256;
+/// Forgotten rooms that are remembered by name; beyond, all rooms without a log get a new epoch.
+const FORGOTTEN_MAX: usize = 100_000;
+
+#[derive(Debug)]
+struct Kept {
+    log: RoomLog,
+    turn: Turn,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    rooms: Lookup<RoomId, Kept>,
+    idle: Recency<RoomId>,
+    /// The epoch of rooms in which nothing ever happened.
+    epoch: Epoch,
+    /// Rooms that had another life: they can't begin with `epoch`, in which they had seqs already.
+    forgotten: BTreeSet<RoomId>,
+    next_index: u64,
+    bytes: usize,
+    task: Bounds,
+    user: Bounds,
+    bytes_max: usize,
+    evicted: Vec<RoomId>,
+}
+
+impl Log {
+    pub(crate) fn new(limits: &Limits, entropy: &mut Entropy) -> Self {
+        Self {
+            rooms: Lookup::default(),
+            idle: Recency::default(),
+            epoch: entropy.epoch(),
+            forgotten: BTreeSet::new(),
+            next_index: 1,
+            bytes: 0,
+            task: Bounds {
+                events_max: limits.task_log_events,
+                age_ms_max: limits.task_log_ms,
+            },
+            user: Bounds {
+                events_max: limits.user_log_events,
+                age_ms_max: limits.user_log_ms,
+            },
+            bytes_max: limits.log_bytes,
+            evicted: Vec::new(),
+        }
+    }
+
+    /// Takes `event` into all of `rooms` and answers with its places. An ephemeral one is not kept.
+    pub(crate) fn append(
+        &mut self,
+        event: Event,
+        rooms: &[RoomId],
+        entropy: &mut Entropy,
+    ) -> Arc<Entry> {
+        let kept = matches!(event.retention, crate::event::Retention::Kept);
+        let places = rooms.iter().map(|&room| {
+            let Position { epoch, seq } = if kept {
+                self.begin(room, entropy).log.position()
+            } else {
+                self.position(room, entropy)
+            };
+            let seq = if kept { seq.next() } else { seq };
+            Place { room, epoch, seq }
+        });
+        let places: Box<[Place]> = places.collect();
+        let entry = Arc::new(Entry::new(self.next_index, event, places));
+        if !kept {
+            return entry;
+        }
+        self.next_index += 1;
+        let cost = share(&entry);
+        for place in entry.places() {
+            let Some(kept) = self.rooms.get_mut(&place.room) else {
+                continue;
+            };
+            self.bytes -= kept.log.bytes();
+            kept.log.append(entry.clone(), cost);
+            self.bytes += kept.log.bytes();
+            self.idle.touch(&mut kept.turn);
+            assert_eq!(
+                kept.log.position().seq,
+                place.seq,
+                "an entry has the seq it was given"
+            );
+        }
+        self.forget_idle(rooms, entropy);
+        entry
+    }
+
+    /// The room's log, made where there is none.
+    fn begin(&mut self, room: RoomId, entropy: &mut Entropy) -> &mut Kept {
+        let epoch = match self.rooms.get(&room) {
+            Some(_) => self.epoch.clone(),
+            None => self.first_epoch(room, entropy),
+        };
+        let bounds = match room {
+            RoomId::Task(_) => self.task,
+            RoomId::User(_) => self.user,
+        };
+        let (idle, bytes) = (&mut self.idle, &mut self.bytes);
+        self.rooms.entry_or_insert_with(room, || {
+            *bytes += ROOM_COST;
+            Kept {
+                log: RoomLog::new(epoch, bounds),
+                turn: idle.insert(room),
+            }
+        })
+    }
+
+    /// The epoch with which a room without a log begins.
+    fn first_epoch(&self, room: RoomId, entropy: &mut Entropy) -> Epoch {
+        if self.forgotten.contains(&room) {
+            entropy.epoch()
+        } else {
+            self.epoch.clone()
+        }
+    }
+
+    /// The place before the next event's.
+    ///
+    /// A forgotten room begins its next life here, so that what was told as its epoch stays true.
+    pub(crate) fn position(&mut self, room: RoomId, entropy: &mut Entropy) -> Position {
+        if let Some(kept) = self.rooms.get(&room) {
+            return kept.log.position();
+        }
+        if self.forgotten.contains(&room) {
+            return self.begin(room, entropy).log.position();
+        }
+        Position {
+            epoch: self.epoch.clone(),
+            seq: Seq::ZERO,
+        }
+    }
+
+    /// What the room has for somebody who got as far as `since`.
+    pub(crate) fn resume(
+        &mut self,
+        now: Wall,
+        room: RoomId,
+        since: &Position,
+        entropy: &mut Entropy,
+    ) -> Resume {
+        self.trim(now, room);
+        let position = self.position(room, entropy);
+        match self.rooms.get(&room) {
+            Some(kept) => kept.log.resume(since),
+            None if *since == position => Resume::Complete { after: Seq::ZERO },
+            None => Resume::Gap {
+                gap: Gap {
+                    epoch: position.epoch,
+                    from: Seq::ZERO.next(),
+                    to: Seq::ZERO,
+                    reason: GapReason::Epoch,
+                },
+                after: Seq::ZERO,
+            },
+        }
+    }
+
+    /// Drops what is too old: age counts on reading too.
+    pub(crate) fn trim(&mut self, now: Wall, room: RoomId) {
+        if let Some(kept) = self.rooms.get_mut(&room) {
+            self.bytes -= kept.log.bytes();
+            kept.log.trim(now);
+            self.bytes += kept.log.bytes();
+        }
+    }
+
+    pub(crate) fn room(&self, room: RoomId) -> Option<&RoomLog> {
+        self.rooms.get(&room).map(|kept| &kept.log)
+    }
+
+    /// Forgets the room's entries and numbering.
+    pub(crate) fn forget(&mut self, room: RoomId, entropy: &mut Entropy) {
+        let Some(kept) = self.rooms.remove(&room) else {
+            return;
+        };
+        self.bytes -= ROOM_COST + kept.log.bytes();
+        self.idle.remove(kept.turn);
+        if self.forgotten.len() >= FORGOTTEN_MAX {
+            self.forgotten.clear();
+            self.epoch = entropy.epoch();
+        }
+        self.forgotten.insert(room);
+    }
+
+    /// Keeps the bound in bytes. `rooms` got an entry just now: they lose their oldest ones, never that one.
+    fn forget_idle(&mut self, rooms: &[RoomId], entropy: &mut Entropy) {
+        while self.bytes > self.bytes_max {
+            let Some(oldest) = self.idle.oldest() else {
+                return;
+            };
+            if !rooms.contains(&oldest) {
+                self.forget(oldest, entropy);
+                self.evicted.push(oldest);
+                continue;
+            }
+            let length = |room: &RoomId| self.room(*room).map(RoomLog::len);
+            let longest = rooms.iter().copied().max_by_key(length);
+            let Some(kept) = longest.and_then(|room| self.rooms.get_mut(&room)) else {
+                return;
+            };
+            if kept.log.len() <= 1 {
+                return;
+            }
+            self.bytes -= kept.log.bytes();
+            kept.log.drop_oldest();
+            self.bytes += kept.log.bytes();
+        }
+    }
+
+    /// The rooms that were forgotten for want of memory since the last call.
+    pub(crate) fn take_evicted(&mut self) -> Vec<RoomId> {
+        std::mem::take(&mut self.evicted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Retention;
+    use crate::payload::Payload;
+    use proptest::prelude::*;
+
+    fn event(at: u64, bytes: usize, retention: Retention) -> Event {
+        Event {
+            kind: "a:b".parse().unwrap(),
+            id: "1".parse().unwrap(),
+            at: Wall::from_unix_millis(at),
+            from: None,
+            data: Payload::parse(&format!("\"{}\"", "x".repeat(bytes))).unwrap(),
+            retention,
+        }
+    }
+
+    fn user(number: u64) -> RoomId {
+        RoomId::User(crate::ids::UserId::new(number))
+    }
+
+    fn seqs(log: &Log, room: RoomId, after: Seq) -> Vec<u64> {
+        let mut seqs = Vec::new();
+        let mut after = after;
+        while let Some((seq, _)) = log.room(room).and_then(|log| log.next_after(after)) {
+            seqs.push(seq.number());
+            after = seq;
+        }
+        seqs
+    }
+
+    #[test]
+    fn an_evicted_room_begins_anew_in_another_epoch() {
+        let mut entropy = Entropy::new([1; 32]);
+        let limits = Limits {
+            log_bytes: 4_000,
+            ..Limits::default()
+        };
+        let mut log = Log::new(&limits, &mut entropy);
+        log.append(event(1, 1_000, Retention::Kept), &[user(1)], &mut entropy);
+        let before = log.position(user(1), &mut entropy);
+        for _ in 0..3 {
+            log.append(event(1, 1_000, Retention::Kept), &[user(2)], &mut entropy);
+        }
+        assert_eq!(log.take_evicted(), [user(1)]);
+        let after = log.position(user(1), &mut entropy);
+        assert_ne!(before.epoch, after.epoch);
+        let wall = Wall::from_unix_millis(1);
+        let resume = log.resume(wall, user(1), &before, &mut entropy);
+        assert!(matches!(resume, Resume::Gap { .. }), "{resume:?}");
+        assert_eq!(
+            log.append(event(1, 1, Retention::Kept), &[user(1)], &mut entropy)
+                .places()[0]
+                .epoch,
+            after.epoch
+        );
+    }
+
+    #[test]
+    fn an_ephemeral_event_has_the_head_and_moves_nothing() {
+        let mut entropy = Entropy::new([1; 32]);
+        let mut log = Log::new(&Limits::default(), &mut entropy);
+        let before = log.position(user(1), &mut entropy);
+        let ephemeral = event(1, 1, Retention::Ephemeral { key: None });
+        let entry = log.append(ephemeral, &[user(1)], &mut entropy);
+        assert_eq!(entry.places()[0].seq, Seq::ZERO);
+        assert_eq!(log.position(user(1), &mut entropy), before);
+    }
+
+    #[test]
+    fn age_counts_on_reading_too() {
+        let mut entropy = Entropy::new([1; 32]);
+        let limits = Limits {
+            user_log_ms: 100,
+            ..Limits::default()
+        };
+        let mut log = Log::new(&limits, &mut entropy);
+        for at in [1, 50] {
+            log.append(event(at, 1, Retention::Kept), &[user(1)], &mut entropy);
+        }
+        let since = Position {
+            epoch: log.position(user(1), &mut entropy).epoch,
+            seq: Seq::ZERO,
+        };
+        let resume = log.resume(Wall::from_unix_millis(120), user(1), &since, &mut entropy);
+        let Resume::Gap { gap, after } = resume else {
+            panic!("{resume:?}")
+        };
+        assert_eq!(
+            (gap.from.number(), gap.to.number(), gap.reason),
+            (1, 1, GapReason::Trimmed)
+        );
+        assert_eq!(seqs(&log, user(1), after), [2]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_after_a_position_is_complete_or_said_to_be_missing(
+            publishes in prop::collection::vec((prop::collection::btree_set(0_u64..4, 1..4), any::<bool>()), 1..80),
+            room in 0_u64..4,
+            since in 0_u64..60,
+        ) {
+            let mut entropy = Entropy::new([1; 32]);
+            let limits = Limits { user_log_events: 10, ..Limits::default() };
+            let mut log = Log::new(&limits, &mut entropy);
+            let room = user(room);
+            let mut model = Vec::new();
+            for (rooms, kept) in publishes {
+                let rooms: Vec<_> = rooms.into_iter().map(user).collect();
+                let retention = if kept { Retention::Kept } else { Retention::Ephemeral { key: None } };
+                let entry = log.append(event(1, 1, retention), &rooms, &mut entropy);
+                if kept && rooms.contains(&room) {
+                    model.push(entry.index());
+                }
+            }
+            let epoch = log.position(room, &mut entropy).epoch;
+            let since = Position { epoch, seq: Seq::new(since).unwrap() };
+            let wall = Wall::from_unix_millis(1);
+            let owed: Vec<u64> = (since.seq.number() + 1..=model.len() as u64).collect();
+            match log.resume(wall, room, &since, &mut entropy) {
+                Resume::Complete { after } => prop_assert_eq!(seqs(&log, room, after), owed),
+                Resume::Gap { gap, after } if gap.reason == GapReason::Trimmed => {
+                    let mut told: Vec<u64> = (gap.from.number()..=gap.to.number()).collect();
+                    told.extend(seqs(&log, room, after));
+                    prop_assert_eq!(told, owed);
+                }
+                Resume::Gap { gap, .. } => {
+                    prop_assert_eq!(gap.reason, GapReason::Epoch);
+                    prop_assert!(since.seq.number() > model.len() as u64);
+                }
+            }
+            for (number, index) in model.iter().enumerate() {
+                if let Some(log) = log.room(room).filter(|_| number + 10 >= model.len()) {
+                    prop_assert_eq!(log.seq_before(*index).number(), number as u64);
+                }
+            }
+        }
+    }
+}

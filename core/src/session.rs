@@ -1,0 +1,239 @@
+//! One connection, from its first byte to its last.
+//!
+//! `Unauthenticated -> Verifying -> Live -> Leaving`, and gone; with a token in the request it begins `Live`. What it still
+//! has to be sent is in its outbox, and what it reads from the log in its catch-up. Which rooms it is in, `rooms` knows.
+
+use crate::auth::Principal;
+use crate::catch_up::CatchUp;
+use crate::close::CloseCode;
+use crate::heartbeat::{Beat, Heartbeat};
+use crate::ids::{DeviceId, Pattern, Position, RoomId, TaskId, UserId};
+use crate::limits::Limits;
+use crate::outbox::Outbox;
+use crate::protocol::Ref;
+use crate::rate::Rate;
+use crate::subscriptions::SubscriptionId;
+use crate::time::{Now, Time};
+
+/// What a connection was opened for.
+///
+/// ```
+/// use fanfare_core::{Endpoint, Pattern};
+/// let bus = Endpoint::Bus(vec![Pattern::Any]);
+/// assert_ne!(bus, Endpoint::Notifications);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A task's room, and the user's own.
+    Task(TaskId),
+    /// The user's own room only.
+    Notifications,
+    /// The bus, for a back end whose key was found right.
+    Bus(Vec<Pattern>),
+}
+
+/// A connection as it opens.
+///
+/// ```
+/// use fanfare_core::{Endpoint, Open};
+/// let open = Open { device: "phone".parse().ok(), ..Open::new(Endpoint::Notifications) };
+/// assert!(open.principal.is_none());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// What it was opened for.
+    pub endpoint: Endpoint,
+    /// Who it is; with `None` its first message has to say it. Without meaning for the bus.
+    pub principal: Option<Principal>,
+    /// What its device is called.
+    pub device: Option<DeviceId>,
+    /// How far it got before. Rooms that the endpoint doesn't join are passed over.
+    pub since: Vec<(RoomId, Position)>,
+}
+
+impl Open {
+    /// A connection without token, device or position.
+    #[must_use]
+    pub const fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            principal: None,
+            device: None,
+            since: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum State {
+    /// Its token has to come by this time.
+    Unauthenticated {
+        until: Time,
+    },
+    /// Its first token is with the driver, to be checked by this time.
+    Verifying {
+        until: Time,
+        reference: Option<Ref>,
+    },
+    Live(Box<Live>),
+    /// A back end that listens to the bus.
+    Bus(SubscriptionId),
+    /// It gets its last frames, at the latest by this time.
+    Leaving {
+        code: CloseCode,
+        until: Time,
+    },
+}
+
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) principal: Principal,
+    /// When the token ends, by the monotonic clock.
+    expires: Time,
+    expiring_told: bool,
+    /// The `ref` of a further `auth` whose token is with the driver.
+    pub(crate) refreshing: Option<Option<Ref>>,
+}
+
+impl Live {
+    pub(crate) fn new(now: Now, principal: Principal) -> Self {
+        let left_ms = principal.expires_at().since(now.wall);
+        Self {
+            principal,
+            expires: now.time.plus(left_ms),
+            expiring_told: false,
+            refreshing: None,
+        }
+    }
+
+    const fn deadline(&self, limits: &Limits) -> Time {
+        if self.expiring_told {
+            return self.expires;
+        }
+        // `expiring_ms` before the end; at once, where less is left.
+        let told = self.expires.as_millis().saturating_sub(limits.expiring_ms);
+        Time::from_millis(told)
+    }
+}
+
+/// What a deadline of a session brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// A ping is to be sent.
+    Ping,
+    /// The token ends in so many milliseconds.
+    Expiring(u64),
+    /// It is to be closed.
+    Close(CloseCode),
+    /// It did not take its last frames in time.
+    Drop,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) device: Option<DeviceId>,
+    /// Positions from the URL, until the token is known to be good.
+    pub(crate) since: Vec<(RoomId, Position)>,
+    pub(crate) state: State,
+    pub(crate) outbox: Outbox,
+    pub(crate) catch_up: Option<Box<CatchUp>>,
+    /// Frames of the outbox that come before what is read from the log.
+    pub(crate) before_catch_up: usize,
+    /// Whether what is read from the log is next, where both have something.
+    pub(crate) catch_up_next: bool,
+    pub(crate) heartbeat: Heartbeat,
+    pub(crate) rate: Rate,
+    /// Since when something waits without being pulled; `None` where nothing waits.
+    pub(crate) waiting_since: Option<Time>,
+    /// When the hub looks at this session next.
+    pub(crate) scheduled: Option<Time>,
+}
+
+impl Session {
+    pub(crate) fn new(now: Time, open: Open, limits: &Limits) -> Self {
+        Self {
+            endpoint: open.endpoint,
+            device: open.device,
+            since: open.since,
+            state: State::Unauthenticated {
+                until: now.plus(limits.auth_ms),
+            },
+            outbox: Outbox::new(limits.outbox_bytes),
+            catch_up: None,
+            before_catch_up: 0,
+            catch_up_next: false,
+            heartbeat: Heartbeat::Heard(now),
+            rate: Rate::new(now, limits),
+            waiting_since: None,
+            scheduled: None,
+        }
+    }
+
+    pub(crate) const fn principal(&self) -> Option<&Principal> {
+        match &self.state {
+            State::Live(live) => Some(&live.principal),
+            State::Unauthenticated { .. }
+            | State::Verifying { .. }
+            | State::Bus(_)
+            | State::Leaving { .. } => None,
+        }
+    }
+
+    pub(crate) fn user(&self) -> Option<UserId> {
+        self.principal().map(Principal::user)
+    }
+
+    pub(crate) const fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving { .. })
+    }
+
+    /// When [`Session::tick`] is due.
+    pub(crate) fn deadline(&self, limits: &Limits) -> Time {
+        let stalled = self.waiting_since.map(|since| since.plus(limits.stall_ms));
+        let alive = self.heartbeat.deadline(limits);
+        let own = match &self.state {
+            State::Unauthenticated { until } | State::Verifying { until, .. } => *until,
+            State::Live(live) => live.deadline(limits),
+            State::Bus(_) => alive,
+            State::Leaving { until, .. } => return *until,
+        };
+        stalled.map_or(own, |stalled| stalled.min(own)).min(alive)
+    }
+
+    /// What is due at `now`, one thing a call. An early call does nothing.
+    pub(crate) fn tick(&mut self, now: Time, limits: &Limits) -> Option<Due> {
+        match &mut self.state {
+            State::Leaving { until, .. } => return (*until <= now).then_some(Due::Drop),
+            State::Unauthenticated { until } | State::Verifying { until, .. } if *until <= now => {
+                return Some(Due::Close(CloseCode::NO_TOKEN));
+            }
+            State::Live(live) if live.expires <= now => {
+                return Some(Due::Close(CloseCode::TOKEN_EXPIRED));
+            }
+            State::Live(live) if live.deadline(limits) <= now => {
+                live.expiring_told = true;
+                return Some(Due::Expiring(live.expires.since(now)));
+            }
+            State::Unauthenticated { .. }
+            | State::Verifying { .. }
+            | State::Live(_)
+            | State::Bus(_) => {}
+        }
+        let stalled = self.waiting_since.map(|since| since.plus(limits.stall_ms));
+        if stalled.is_some_and(|stalled| stalled <= now) {
+            return Some(Due::Close(CloseCode::TOO_SLOW));
+        }
+        match self.heartbeat.tick(now, limits) {
+            Beat::Fine => None,
+            Beat::Ping => Some(Due::Ping),
+            Beat::Dead => Some(Due::Close(CloseCode::NO_HEARTBEAT)),
+        }
+    }
+
+    /// What the driver pulled counts as a sign of life.
+    pub(crate) fn progressed(&mut self, now: Time, limits: &Limits) {
+        self.waiting_since = Some(now);
+        self.heartbeat.progress(now, limits);
+    }
+}
