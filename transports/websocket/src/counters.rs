@@ -1,0 +1,33 @@
+//! What a shard has done so far, in numbers.
+
+/// Counts since a shard began; all of them only rise.
+///
+/// ```
+/// use fanfare_websocket::Counters;
+/// assert_eq!(Counters::default().frames_written, 0);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// TCP connections accepted.
+    pub accepted: u64,
+    /// Accepts that failed.
+    pub accept_errors: u64,
+    /// WebSockets opened.
+    pub opened: u64,
+    /// WebSockets of which nothing is left.
+    pub closed: u64,
+    /// Messages read from clients.
+    pub messages_read: u64,
+    /// Frames handed to the system in whole, of all kinds but answers to pings and closes.
+    pub frames_written: u64,
+    /// Bytes that the system took.
+    pub bytes_written: u64,
+    /// Writes asked of the system.
+    pub writes: u64,
+    /// Writes of which the system took a part or nothing: the client's socket was full.
+    pub writes_blocked: u64,
+    /// Writes that failed: the client was gone.
+    pub writes_failed: u64,
+    /// Tasks of a connection that ended in a panic.
+    pub panics: u64,
+}

@@ -1,0 +1,472 @@
+//! What a shard does with its hub: carries out its effects, writes its sockets, keeps its time.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use fanfare_core::{
+    AuthError, ConnId, Effect, Hub, Input, Now, Principal, Pull, Receipt, SubscriptionId, Ticket,
+    Time, Token,
+};
+use futures::channel::oneshot;
+use futures::io::AsyncWrite;
+use smol::LocalExecutor;
+use smol::future::{or, yield_now};
+
+use crate::socket::{Phase, Socket};
+use crate::writer::{Chunk, Outgoing, Writable};
+use crate::{Counters, Platform, SocketLimits};
+
+/// Connections written before others have their turn.
+const WRITES_MAX: usize = 256;
+
+/// Says who a token's bearer is.
+pub(crate) type Verify = Box<dyn Fn(&Token, Now) -> Result<Principal, AuthError>>;
+
+/// Why a socket is looked after at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// A message was begun.
+    Message,
+    /// It is closing.
+    Linger,
+}
+
+/// Everything that the handles to one shard share.
+pub(crate) struct Driver<P: Platform> {
+    pub(crate) platform: P,
+    pub(crate) limits: SocketLimits,
+    /// Weak, since the executor owns tasks that own this.
+    pub(crate) executor: Weak<LocalExecutor<'static>>,
+    pub(crate) verify: Verify,
+    pub(crate) writable: Arc<Writable>,
+    pub(crate) state: RefCell<State<P::Stream>>,
+    pub(crate) tickets: Cell<u64>,
+}
+
+/// What is borrowed while something is done, and never while something is waited for.
+pub(crate) struct State<S> {
+    pub(crate) hub: Hub,
+    /// By slot: the sockets of which the hub knows.
+    open: Vec<Option<Rc<Socket<S>>>>,
+    /// Those that it has forgotten, until their last bytes are written and taken.
+    closing: BTreeMap<ConnId, Rc<Socket<S>>>,
+    pub(crate) sockets: usize,
+    /// To be written.
+    ready: Vec<Rc<Socket<S>>>,
+    /// Room for what leaves the hub and is written at once.
+    outgoing: Outgoing,
+    pub(crate) publishes: BTreeMap<Ticket, oneshot::Sender<Result<Receipt, fanfare_core::Error>>>,
+    pub(crate) subscribers: BTreeMap<SubscriptionId, Option<Waker>>,
+    due: BTreeSet<(Time, ConnId, Due)>,
+    /// When the timer fires.
+    armed: Option<Time>,
+    timer: Option<Waker>,
+    pub(crate) drained: bool,
+    pub(crate) draining: Vec<Waker>,
+    pub(crate) counters: Counters,
+}
+
+impl<S> State<S> {
+    pub(crate) fn new(hub: Hub) -> Self {
+        Self {
+            hub,
+            open: Vec::new(),
+            closing: BTreeMap::new(),
+            sockets: 0,
+            ready: Vec::new(),
+            outgoing: Outgoing::default(),
+            publishes: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
+            due: BTreeSet::new(),
+            armed: None,
+            timer: None,
+            drained: false,
+            draining: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, socket: Rc<Socket<S>>) {
+        let slot = socket.conn.slot();
+        if self.open.len() <= slot {
+            self.open.resize_with(slot + 1, || None);
+        }
+        if let Some(place) = self.open.get_mut(slot) {
+            *place = Some(socket);
+            self.sockets += 1;
+            self.counters.opened += 1;
+        }
+    }
+
+    fn find(&self, conn: ConnId) -> Option<&Rc<Socket<S>>> {
+        match self.open.get(conn.slot()) {
+            Some(Some(socket)) if socket.conn == conn => Some(socket),
+            // Its slot may be another's by now.
+            Some(_) | None => self.closing.get(&conn),
+        }
+    }
+
+    pub(crate) fn enqueue(&mut self, socket: &Rc<Socket<S>>) {
+        if !socket.queued.replace(true) {
+            self.ready.push(Rc::clone(socket));
+        }
+    }
+
+    /// The hub has forgotten this connection.
+    fn forget(&mut self, socket: &Rc<Socket<S>>, linger_until: Time) {
+        socket.phase.set(Phase::Closing);
+        if let Some(place) = self.open.get_mut(socket.conn.slot())
+            && place
+                .as_ref()
+                .is_some_and(|other| other.conn == socket.conn)
+        {
+            *place = None;
+        }
+        self.closing.insert(socket.conn, Rc::clone(socket));
+        self.due.insert((linger_until, socket.conn, Due::Linger));
+    }
+
+    /// Nothing more is to be done for this connection.
+    fn remove(&mut self, socket: &Rc<Socket<S>>) {
+        if socket.phase.replace(Phase::Gone) == Phase::Gone {
+            return;
+        }
+        if let Some(place) = self.open.get_mut(socket.conn.slot())
+            && place
+                .as_ref()
+                .is_some_and(|other| other.conn == socket.conn)
+        {
+            *place = None;
+        }
+        self.closing.remove(&socket.conn);
+        // The reader ends, and with it the last holder of the stream.
+        drop(socket.reader.take());
+        self.sockets -= 1;
+        self.counters.closed += 1;
+        self.wake_drain();
+    }
+
+    fn wake_drain(&mut self) {
+        if self.drained && self.sockets == 0 {
+            self.draining.drain(..).for_each(Waker::wake);
+        }
+    }
+
+    /// When time matters next.
+    fn next_deadline(&self) -> Option<Time> {
+        let due = self.due.first().map(|(at, _, _)| *at);
+        self.hub.next_deadline().into_iter().chain(due).min()
+    }
+
+    /// Has the timer fire earlier, where that is needed. That it fires too early does no harm, so it is never put off.
+    fn rearm(&mut self) {
+        let next = self.next_deadline();
+        if next.is_some() && self.armed.is_none_or(|armed| next < Some(armed)) {
+            self.armed = next;
+            if let Some(waker) = self.timer.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl<P: Platform> Driver<P> {
+    /// Hands an input to the hub and carries out what follows.
+    pub(crate) fn handle(&self, input: Input) {
+        let now = self.platform.now();
+        let mut state = self.state.borrow_mut();
+        state.hub.handle(now, input);
+        self.carry_out(&mut state, now);
+    }
+
+    /// Carries out all effects that the hub has.
+    pub(crate) fn carry_out(&self, state: &mut State<P::Stream>, now: Now) {
+        let idle = state.ready.is_empty();
+        while let Some(effect) = state.hub.poll() {
+            match effect {
+                Effect::Ready(conn) => {
+                    if let Some(socket) = state.find(conn).cloned() {
+                        state.enqueue(&socket);
+                    }
+                }
+                Effect::Verify { conn, token } => {
+                    let result = (self.verify)(&token, now);
+                    state.hub.handle(now, Input::Verified { conn, result });
+                }
+                Effect::Drop(conn) => {
+                    if let Some(socket) = state.find(conn).cloned() {
+                        state.remove(&socket);
+                    }
+                }
+                Effect::Published { ticket, result } => {
+                    if let Some(publisher) = state.publishes.remove(&ticket) {
+                        // A publisher that did not wait for the answer is no error.
+                        let _ = publisher.send(result);
+                    }
+                }
+                Effect::Subscription(id) => {
+                    let waiting = state.subscribers.get_mut(&id).and_then(Option::take);
+                    if let Some(waker) = waiting {
+                        waker.wake();
+                    }
+                }
+                Effect::Drained => {
+                    state.drained = true;
+                    state.wake_drain();
+                }
+            }
+        }
+        if idle && !state.ready.is_empty() {
+            self.writable.writer.wake();
+        }
+        state.rearm();
+    }
+
+    /// Writes all connections that have something, whenever there are any.
+    pub(crate) async fn write_ready(self: Rc<Self>) {
+        let mut batch = Vec::new();
+        loop {
+            poll_fn(|cx| self.poll_ready(cx, &mut batch)).await;
+            let now = self.platform.now();
+            for (number, socket) in batch.drain(..).enumerate() {
+                self.write(&socket, now);
+                if number % WRITES_MAX == WRITES_MAX - 1 {
+                    yield_now().await;
+                }
+            }
+        }
+    }
+
+    fn poll_ready(&self, cx: &mut Context<'_>, batch: &mut Vec<Rc<Socket<P::Stream>>>) -> Poll<()> {
+        self.writable.writer.register(cx.waker());
+        let mut state = self.state.borrow_mut();
+        for conn in self.writable.take() {
+            if let Some(socket) = state.find(conn).cloned() {
+                state.enqueue(&socket);
+            }
+        }
+        if state.ready.is_empty() {
+            return Poll::Pending;
+        }
+        std::mem::swap(&mut state.ready, batch);
+        Poll::Ready(())
+    }
+
+    /// Writes to one connection until it has nothing or its socket is full. One write, where that takes everything.
+    fn write(&self, socket: &Rc<Socket<P::Stream>>, now: Now) {
+        let mut state = self.state.borrow_mut();
+        socket.queued.set(false);
+        let mut outgoing = match socket.blocked.take() {
+            Some(blocked) => *blocked,
+            None => std::mem::take(&mut state.outgoing),
+        };
+        let cx = &mut Context::from_waker(&socket.writable);
+        let mut emptied = false;
+        let written = loop {
+            if outgoing.is_empty() && !emptied {
+                emptied = self.pull(&mut state, socket, &mut outgoing, now);
+            }
+            if let Some(frames) = socket.take_control() {
+                outgoing.push_control(frames);
+            }
+            if outgoing.is_empty() {
+                break Ok(());
+            }
+            let written = outgoing.poll_write(&mut *socket.stream.borrow_mut(), cx);
+            state.counters.writes += 1;
+            match written {
+                Poll::Pending => break Ok(()),
+                Poll::Ready(Ok(taken @ 1..)) => {
+                    state.counters.bytes_written += taken as u64;
+                    state.counters.frames_written += outgoing.advance(taken);
+                }
+                Poll::Ready(Ok(0) | Err(_)) => break Err(()),
+            }
+        };
+        if written.is_err() {
+            state.counters.writes_failed += 1;
+            self.lose(&mut state, socket, now);
+        } else if outgoing.is_empty() {
+            state.outgoing = outgoing;
+            self.shut(&mut state, socket, cx);
+        } else {
+            state.counters.writes_blocked += 1;
+            socket.blocked.set(Some(Box::new(outgoing)));
+        }
+        self.carry_out(&mut state, now);
+    }
+
+    /// Takes from the hub what may be in hand at once. Whether it has no more.
+    fn pull(
+        &self,
+        state: &mut State<P::Stream>,
+        socket: &Rc<Socket<P::Stream>>,
+        outgoing: &mut Outgoing,
+        now: Now,
+    ) -> bool {
+        if !matches!(socket.phase.get(), Phase::Open | Phase::Faulted) {
+            return true;
+        }
+        while !outgoing.is_full() {
+            match state.hub.pull(now, socket.conn) {
+                Pull::Frame(frame) => outgoing.push(Chunk::Frame(frame)),
+                Pull::Ping => outgoing.push(Chunk::Ping),
+                Pull::Close { code, reason } => {
+                    outgoing.push(Chunk::close(code.number(), reason));
+                    state.forget(socket, now.time.plus(self.limits.linger_ms));
+                    return true;
+                }
+                Pull::Empty => return true,
+            }
+        }
+        false
+    }
+
+    /// Ends the writing side of a connection of which all is written, so that the peer gets everything and then the
+    /// end.
+    fn shut(
+        &self,
+        state: &mut State<P::Stream>,
+        socket: &Rc<Socket<P::Stream>>,
+        cx: &mut Context<'_>,
+    ) {
+        if socket.phase.get() != Phase::Closing {
+            return;
+        }
+        let Poll::Ready(closed) = Pin::new(&mut *socket.stream.borrow_mut()).poll_close(cx) else {
+            return;
+        };
+        socket.phase.set(Phase::Shut);
+        if closed.is_err() || socket.ended.get() {
+            state.remove(socket);
+        }
+    }
+
+    /// The stream is gone.
+    pub(crate) fn lose(
+        &self,
+        state: &mut State<P::Stream>,
+        socket: &Rc<Socket<P::Stream>>,
+        now: Now,
+    ) {
+        if matches!(socket.phase.get(), Phase::Open | Phase::Faulted) {
+            state.hub.handle(now, Input::Closed { conn: socket.conn });
+        }
+        state.remove(socket);
+        self.carry_out(state, now);
+    }
+
+    /// A close frame of the client's came: `answer` is the last that it gets.
+    pub(crate) fn peer_closes(&self, socket: &Rc<Socket<P::Stream>>, answer: Chunk) {
+        if socket.phase.get() != Phase::Open {
+            return;
+        }
+        let now = self.platform.now();
+        let mut state = self.state.borrow_mut();
+        let conn = socket.conn;
+        state.hub.handle(now, Input::Closed { conn });
+        state.forget(socket, now.time.plus(self.limits.linger_ms));
+        let mut outgoing = socket.blocked.take().unwrap_or_default();
+        outgoing.truncate();
+        outgoing.push(answer);
+        socket.blocked.set(Some(outgoing));
+        state.enqueue(socket);
+        self.writable.writer.wake();
+        self.carry_out(&mut state, now);
+    }
+
+    /// The client broke the protocol.
+    pub(crate) fn fault(
+        &self,
+        state: &mut State<P::Stream>,
+        socket: &Rc<Socket<P::Stream>>,
+        fault: fanfare_core::Fault,
+        now: Now,
+    ) {
+        if socket.phase.get() == Phase::Open {
+            socket.phase.set(Phase::Faulted);
+            let conn = socket.conn;
+            state.hub.handle(now, Input::Fault { conn, fault });
+            self.carry_out(state, now);
+        }
+    }
+
+    /// A message was begun that is not complete: it has a moment.
+    pub(crate) fn watch_message(&self, socket: &Socket<P::Stream>) {
+        if socket.message_since.get().is_some() && socket.message_watched.get() {
+            return;
+        }
+        let since = self.platform.now().time;
+        if socket.message_since.get().is_none() {
+            socket.message_since.set(Some(since));
+        }
+        if !socket.message_watched.replace(true) {
+            let mut state = self.state.borrow_mut();
+            let at = since.plus(self.limits.message_ms);
+            state.due.insert((at, socket.conn, Due::Message));
+            state.rearm();
+        }
+    }
+
+    /// Comes back with the time whenever hub or sockets need it.
+    pub(crate) async fn keep_time(self: Rc<Self>) {
+        loop {
+            let at = {
+                let mut state = self.state.borrow_mut();
+                state.armed = state.next_deadline();
+                state.armed
+            };
+            let rearmed = poll_fn(|cx| {
+                let mut state = self.state.borrow_mut();
+                if state.armed != at {
+                    return Poll::Ready(());
+                }
+                state.timer = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            match at {
+                Some(at) => or(rearmed, self.platform.sleep_until(at)).await,
+                None => rearmed.await,
+            }
+            self.tick();
+        }
+    }
+
+    fn tick(&self) {
+        let now = self.platform.now();
+        let mut state = self.state.borrow_mut();
+        while let Some((at, conn, why)) = state.due.first().copied()
+            && at <= now.time
+        {
+            state.due.pop_first();
+            let Some(socket) = state.find(conn).cloned() else {
+                continue;
+            };
+            match why {
+                Due::Linger => state.remove(&socket),
+                Due::Message => self.message_due(&mut state, &socket, now),
+            }
+        }
+        state.hub.handle(now, Input::Tick);
+        self.carry_out(&mut state, now);
+    }
+
+    fn message_due(&self, state: &mut State<P::Stream>, socket: &Rc<Socket<P::Stream>>, now: Now) {
+        socket.message_watched.set(false);
+        let Some(since) = socket.message_since.get() else {
+            return;
+        };
+        let at = since.plus(self.limits.message_ms);
+        if at <= now.time {
+            return self.fault(state, socket, fanfare_core::Fault::Policy, now);
+        }
+        // Another one was begun since.
+        socket.message_watched.set(true);
+        state.due.insert((at, socket.conn, Due::Message));
+    }
+}

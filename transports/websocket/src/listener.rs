@@ -1,0 +1,276 @@
+//! Accepts TCP connections, as many as come at once, and goes on whatever an accept says.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use async_io::{Async, Timer};
+use futures::io::{AsyncRead, AsyncWrite};
+use smol::future::yield_now;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::http::{self, Respond};
+use crate::{Error, Shard};
+
+/// Connections that may wait to be accepted: what a thousand clients that come at once need, with room.
+const BACKLOG: i32 = 4_096;
+/// Connections accepted before others have their turn.
+const ACCEPTS_MAX: usize = 64;
+/// Milliseconds to wait where the process or the system has no file descriptor left.
+const EXHAUSTED_MS: u64 = 50;
+
+/// How much a listener takes from its clients.
+///
+/// ```
+/// use fanfare_websocket::ListenerLimits;
+/// let limits = ListenerLimits { connections: 100, ..ListenerLimits::default() };
+/// assert_eq!(limits.head_ms, 5_000);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListenerLimits {
+    /// TCP connections open at once, HTTP and WebSockets together; more wait to be accepted.
+    pub connections: usize,
+    /// Bytes of a request's line and headers, at least 8,192; more are answered by 431.
+    pub head_bytes: usize,
+    /// Headers of a request; more are answered by 431.
+    pub headers: usize,
+    /// Milliseconds in which a request's head has to be complete, from its first byte; for the first request of a
+    /// connection, from when it was accepted.
+    pub head_ms: u64,
+    /// Milliseconds from a request's head to its answer, the body's arrival included.
+    pub request_ms: u64,
+    /// Milliseconds for which a connection may wait for its next request, and take its answer.
+    pub idle_ms: u64,
+}
+
+impl Default for ListenerLimits {
+    fn default() -> Self {
+        Self {
+            connections: 65_536,
+            head_bytes: 16 << 10,
+            headers: 100,
+            head_ms: 5_000,
+            request_ms: 60_000,
+            idle_ms: 60_000,
+        }
+    }
+}
+
+/// A bound socket.
+///
+/// ```no_run
+/// # use fanfare_websocket::{Listener, ListenerLimits, Respond, Shard};
+/// # async fn run(shard: Shard, api: impl Respond) -> Result<(), fanfare_websocket::Error> {
+/// let listener = Listener::bind("127.0.0.1:8080".parse().unwrap(), ListenerLimits::default())?;
+/// listener.serve(&shard, api).await;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    socket: Async<TcpListener>,
+    address: SocketAddr,
+    limits: ListenerLimits,
+}
+
+impl Listener {
+    /// Binds `address`, with port 0 for any free one, and lets clients queue from now on.
+    ///
+    /// # Errors
+    /// [`Error::Bind`], for instance where another program has the port.
+    pub fn bind(address: SocketAddr, limits: ListenerLimits) -> Result<Self, Error> {
+        let bound = || -> io::Result<Self> {
+            let socket = Socket::new(
+                Domain::for_address(address),
+                Type::STREAM,
+                Some(Protocol::TCP),
+            )?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            let socket = Async::new(TcpListener::from(socket))?;
+            let address = socket.get_ref().local_addr()?;
+            Ok(Self {
+                socket,
+                address,
+                limits,
+            })
+        };
+        bound().map_err(|source| Error::Bind { address, source })
+    }
+
+    /// The address bound, with the port that was chosen.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves clients on the shard's executor until this future is dropped; connections then go on without it.
+    pub async fn serve<R: Respond>(self, shard: &Shard, respond: R) {
+        let respond = Rc::new(respond);
+        let gate = Rc::new(Gate::default());
+        let mut complaint = Complaint::default();
+        let mut accepted = 0;
+        loop {
+            gate.wait_below(self.limits.connections).await;
+            match self.accept(&gate).await {
+                Ok(tcp) => {
+                    shard.count(|counters| counters.accepted += 1);
+                    shard.spawn(http::serve(
+                        tcp,
+                        shard.clone(),
+                        Rc::clone(&respond),
+                        self.limits,
+                    ));
+                    accepted += 1;
+                    if accepted % ACCEPTS_MAX == 0 {
+                        yield_now().await;
+                    }
+                }
+                Err(error) => {
+                    shard.count(|counters| counters.accept_errors += 1);
+                    complaint.make(&error);
+                    // Of a client that left before its turn nothing remains; the rest passes, if at all, with time.
+                    if error.kind() != io::ErrorKind::ConnectionAborted {
+                        Timer::after(Duration::from_millis(EXHAUSTED_MS)).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn accept(&self, gate: &Rc<Gate>) -> io::Result<Tcp> {
+        let (stream, _) = self.socket.accept().await?;
+        // A frame is written whole: nothing is gained by waiting for more.
+        stream.get_ref().set_nodelay(true)?;
+        Ok(Tcp {
+            stream,
+            _permit: Permit::new(gate),
+        })
+    }
+}
+
+/// Says what accepts failed of, once a second at most.
+#[derive(Default)]
+struct Complaint {
+    last: Option<Instant>,
+    unsaid: u64,
+}
+
+impl Complaint {
+    fn make(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        self.unsaid += 1;
+        if self
+            .last
+            .is_none_or(|last| now - last >= Duration::from_secs(1))
+        {
+            tracing::warn!(%error, failed = self.unsaid, "connections can't be accepted; trying again");
+            self.last = Some(now);
+            self.unsaid = 0;
+        }
+    }
+}
+
+/// Counts the open connections of a listener.
+#[derive(Debug, Default)]
+struct Gate {
+    open: Cell<usize>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Gate {
+    async fn wait_below(&self, limit: usize) {
+        poll_fn(|cx| {
+            if self.open.get() < limit {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// One open connection of a [`Gate`].
+#[derive(Debug)]
+struct Permit(Rc<Gate>);
+
+impl Permit {
+    fn new(gate: &Rc<Gate>) -> Self {
+        gate.open.set(gate.open.get() + 1);
+        Self(Rc::clone(gate))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get().saturating_sub(1));
+        let waiting = self.0.waiting.borrow_mut().take();
+        if let Some(waker) = waiting {
+            waker.wake();
+        }
+    }
+}
+
+/// A client's TCP connection. Closing it as an [`AsyncWrite`] ends its writing side: what was written arrives.
+///
+/// ```no_run
+/// # async fn hang_up(mut tcp: fanfare_websocket::Tcp) -> std::io::Result<()> {
+/// futures::AsyncWriteExt::close(&mut tcp).await
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Tcp {
+    stream: Async<TcpStream>,
+    _permit: Permit,
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read_vectored(cx, buffers)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.stream.get_ref().shutdown(Shutdown::Write))
+    }
+}

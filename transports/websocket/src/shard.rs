@@ -1,0 +1,308 @@
+//! A hub on its thread, as the rest of a program sees it.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use fanfare_core::{
+    AuthError, Delivery, Fault, Hub, Input, Now, Open, Pattern, Principal, Publish, Receipt,
+    SubscriptionId, TaskId, TaskView, Ticket, Token, UserId,
+};
+use futures::FutureExt;
+use futures::channel::oneshot;
+use smol::future::or;
+use smol::{LocalExecutor, Task};
+
+use crate::connection::{self, Wire};
+use crate::driver::{Driver, State};
+use crate::socket::{Phase, Socket};
+use crate::writer::Chunk;
+use crate::{Counters, Native, Platform, Subscription};
+
+/// What a shard takes from one socket.
+///
+/// ```
+/// use fanfare_websocket::SocketLimits;
+/// assert_eq!(SocketLimits::default().fragments, 64);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketLimits {
+    /// Fragments of a client's message; more are answered by 1008.
+    pub fragments: usize,
+    /// Milliseconds in which a message that was begun has to be complete, else it is answered by 1008.
+    pub message_ms: u64,
+    /// Milliseconds that the peer has, from our close frame on, to take it and to close its side.
+    pub linger_ms: u64,
+}
+
+impl Default for SocketLimits {
+    fn default() -> Self {
+        Self {
+            fragments: 64,
+            message_ms: 10_000,
+            linger_ms: 5_000,
+        }
+    }
+}
+
+/// A hub with its sockets. A clone is another handle to the same one; all stay on one thread.
+///
+/// ```
+/// use std::rc::Rc;
+/// use fanfare_core::{AuthError, Draft, Hub, Limits, Payload, Publish, Target, UserId};
+/// use fanfare_websocket::{Native, Shard, SocketLimits};
+///
+/// let executor = Rc::new(smol::LocalExecutor::new());
+/// let hub = Hub::new(Limits::default(), [7; 32]);
+/// let nobody = |_: &_, _| Err(AuthError::BadToken);
+/// let shard = Shard::new(hub, Native::default(), SocketLimits::default(), nobody, &executor);
+/// let publish = Publish {
+///     target: Target::User(UserId::new(7)),
+///     draft: Draft::new("note:added".parse()?, Payload::default()),
+/// };
+/// let receipt = smol::block_on(executor.run(shard.publish(publish)))?;
+/// assert_eq!(receipt.rooms()[0].connected, 0);
+/// # Ok::<(), fanfare_core::Error>(())
+/// ```
+pub struct Shard<P: Platform = Native> {
+    driver: Rc<Driver<P>>,
+}
+
+impl<P: Platform> Clone for Shard<P> {
+    fn clone(&self) -> Self {
+        Self {
+            driver: Rc::clone(&self.driver),
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for Shard<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform> Shard<P> {
+    /// A shard whose tasks run on `executor`. `verify` says who a token's bearer is, for tokens that come as messages;
+    /// it must not use the shard.
+    pub fn new(
+        hub: Hub,
+        platform: P,
+        limits: SocketLimits,
+        verify: impl Fn(&Token, Now) -> Result<Principal, AuthError> + 'static,
+        executor: &Rc<LocalExecutor<'static>>,
+    ) -> Self {
+        let driver = Driver {
+            platform,
+            limits,
+            executor: Rc::downgrade(executor),
+            verify: Box::new(verify),
+            writable: Arc::default(),
+            state: RefCell::new(State::new(hub)),
+            tickets: Cell::new(0),
+        };
+        let shard = Self {
+            driver: Rc::new(driver),
+        };
+        shard.spawn(Rc::clone(&shard.driver).write_ready());
+        shard.spawn(Rc::clone(&shard.driver).keep_time());
+        shard
+    }
+
+    /// The time by this shard's clock.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.driver.platform.now()
+    }
+
+    /// Publishes, and waits until what was published is kept. Receivers are written to when this task yields.
+    ///
+    /// # Errors
+    /// What the hub says, of which nothing was kept then.
+    pub async fn publish(&self, publish: Publish) -> Result<Receipt, fanfare_core::Error> {
+        let (sender, receiver) = oneshot::channel();
+        let ticket = Ticket(self.driver.tickets.get());
+        self.driver.tickets.set(self.driver.tickets.get() + 1);
+        self.driver
+            .state
+            .borrow_mut()
+            .publishes
+            .insert(ticket, sender);
+        self.handle(Input::Publish { ticket, publish });
+        // The hub answers every publish, unless it is gone with this shard.
+        receiver.await.unwrap_or(Err(fanfare_core::Error::Draining))
+    }
+
+    /// Closes all connections of a user, with 4503.
+    pub fn disconnect(&self, user: UserId) {
+        self.handle(Input::Disconnect { user });
+    }
+
+    /// What is known of a task.
+    #[must_use]
+    pub fn task(&self, task: TaskId) -> TaskView {
+        self.with_hub(|hub, now| hub.task(now, task))
+    }
+
+    /// Subscribes to the bus.
+    ///
+    /// # Errors
+    /// Where there are as many subscribers as there may be.
+    pub fn subscribe(
+        &self,
+        patterns: Vec<Pattern>,
+    ) -> Result<Subscription<P>, fanfare_core::Error> {
+        let id = self.with_hub(|hub, _| hub.subscribe(patterns))?;
+        self.driver.state.borrow_mut().subscribers.insert(id, None);
+        Ok(Subscription::new(self.clone(), id))
+    }
+
+    /// Lets `use_hub` use the hub directly, and carries out what follows from that.
+    pub fn with_hub<T>(&self, use_hub: impl FnOnce(&mut Hub, Now) -> T) -> T {
+        let now = self.now();
+        let mut state = self.driver.state.borrow_mut();
+        let result = use_hub(&mut state.hub, now);
+        self.driver.carry_out(&mut state, now);
+        result
+    }
+
+    /// Tells every client when to come back, closes all connections, and ends when the last is gone, or `deadline_ms`
+    /// from now. Whether all went in time.
+    pub async fn drain(&self, deadline_ms: u64) -> bool {
+        self.handle(Input::Drain);
+        let deadline = self.now().time.plus(deadline_ms);
+        let gone = poll_fn(|cx| {
+            let mut state = self.driver.state.borrow_mut();
+            if state.drained && state.sockets == 0 {
+                return Poll::Ready(true);
+            }
+            state.draining.push(cx.waker().clone());
+            Poll::Pending
+        });
+        let late = async {
+            self.driver.platform.sleep_until(deadline).await;
+            false
+        };
+        or(gone, late).await
+    }
+
+    /// WebSockets of which anything is left, those that are closing included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.driver.state.borrow().sockets
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.driver.state.borrow().counters
+    }
+
+    /// Makes a byte stream a connection. Its handshake is done; `read` are the bytes that came behind it.
+    pub fn accept(&self, stream: P::Stream, read: Bytes, open: Open) {
+        let now = self.now();
+        let (conn, message_bytes) = {
+            let hub = &mut self.driver.state.borrow_mut().hub;
+            (hub.open(now, open), hub.limits().message_bytes)
+        };
+        let socket = Rc::new(Socket::new(conn, stream, &self.driver.writable));
+        let wire = Wire::new(
+            self.clone(),
+            Rc::clone(&socket),
+            read,
+            self.driver.limits.fragments,
+        );
+        let reader = connection::read(wire, message_bytes);
+        let (shard, read) = (self.clone(), Rc::clone(&socket));
+        socket.reader.set(self.run(async move {
+            if AssertUnwindSafe(reader).catch_unwind().await.is_err() {
+                shard.count(|counters| counters.panics += 1);
+                tracing::error!(%conn, "the reader of a connection panicked; the connection is closed");
+                shard.lost(&read);
+            }
+        }));
+        let mut state = self.driver.state.borrow_mut();
+        state.insert(socket);
+        self.driver.carry_out(&mut state, now);
+    }
+
+    fn run(&self, future: impl Future<Output = ()> + 'static) -> Option<Task<()>> {
+        Some(self.driver.executor.upgrade()?.spawn(future))
+    }
+
+    /// Runs a future on the shard's executor. A panic ends that future only.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        let shard = self.clone();
+        let task = self.run(async move {
+            if AssertUnwindSafe(future).catch_unwind().await.is_err() {
+                shard.count(|counters| counters.panics += 1);
+                tracing::error!("a task panicked; what it served is closed");
+            }
+        });
+        if let Some(task) = task {
+            task.detach();
+        }
+    }
+
+    pub(crate) fn count(&self, count: impl FnOnce(&mut Counters)) {
+        count(&mut self.driver.state.borrow_mut().counters);
+    }
+
+    pub(crate) fn handle(&self, input: Input) {
+        self.driver.handle(input);
+    }
+
+    /// Control frames wait in the socket.
+    pub(crate) fn queue(&self, socket: &Rc<Socket<P::Stream>>) {
+        self.driver.state.borrow_mut().enqueue(socket);
+        self.driver.writable.writer.wake();
+    }
+
+    pub(crate) fn fault(&self, socket: &Rc<Socket<P::Stream>>, fault: Fault) {
+        let now = self.now();
+        self.driver
+            .fault(&mut self.driver.state.borrow_mut(), socket, fault, now);
+    }
+
+    pub(crate) fn peer_closes(&self, socket: &Rc<Socket<P::Stream>>, answer: Chunk) {
+        self.driver.peer_closes(socket, answer);
+    }
+
+    /// The peer has ended its side while the connection was closing.
+    pub(crate) fn ended(&self, socket: &Rc<Socket<P::Stream>>) {
+        socket.ended.set(true);
+        // Before, what is still to be written has its time.
+        if socket.phase.get() == Phase::Shut {
+            self.lost(socket);
+        }
+    }
+
+    pub(crate) fn lost(&self, socket: &Rc<Socket<P::Stream>>) {
+        let now = self.now();
+        self.driver
+            .lose(&mut self.driver.state.borrow_mut(), socket, now);
+    }
+
+    pub(crate) fn watch_message(&self, socket: &Socket<P::Stream>) {
+        self.driver.watch_message(socket);
+    }
+
+    pub(crate) fn poll_subscription(&self, id: SubscriptionId, cx: &Context<'_>) -> Poll<Delivery> {
+        let mut state = self.driver.state.borrow_mut();
+        if let Some(delivery) = state.hub.pull_subscription(id) {
+            return Poll::Ready(delivery);
+        }
+        state.subscribers.insert(id, Some(cx.waker().clone()));
+        Poll::Pending
+    }
+
+    pub(crate) fn unsubscribe(&self, id: SubscriptionId) {
+        self.with_hub(|hub, _| hub.unsubscribe(id));
+        self.driver.state.borrow_mut().subscribers.remove(&id);
+    }
+}
