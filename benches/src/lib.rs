@@ -2,6 +2,10 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod crowd;
+
+pub use crowd::{Crowd, NOW, message};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises this process's limit of open files to its hard limit, for thousands of sockets.

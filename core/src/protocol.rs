@@ -213,7 +213,6 @@ pub(crate) struct Standing {
 pub(crate) struct Welcome<'a> {
     pub(crate) conn: String,
     pub(crate) user: RoomId,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) device: Option<&'a DeviceId>,
     pub(crate) heartbeat_ms: u64,
     pub(crate) max_message_bytes: usize,

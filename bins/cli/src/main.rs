@@ -1,2 +1,45 @@
-//! Scaffold.
-fn main() {}
+//! `fanfare`: what a person types. Publish, watch, make tokens, run programs as tasks.
+#![forbid(unsafe_code)]
+
+mod args;
+mod error;
+mod exec;
+mod publish;
+mod tail;
+mod token;
+
+use std::io::{Write, stderr, stdout};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use error::Error;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            if !matches!(error, Error::BrokenPipe) {
+                let _ = writeln!(stderr(), "fanfare: {error}");
+            }
+            ExitCode::from(error.status())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<u8, Error> {
+    let connection = &cli.connection;
+    match cli.command {
+        Command::Token(args) => token::run(args, connection)?,
+        Command::Publish(args) => smol::block_on(publish::run(args, connection))?,
+        Command::Tail(args) => smol::block_on(tail::run(args, connection))?,
+        Command::Exec(args) => return smol::block_on(exec::run(args, connection)),
+        Command::Completions(args) => {
+            let mut script = Vec::new();
+            clap_complete::generate(args.shell, &mut Cli::command(), "fanfare", &mut script);
+            stdout().write_all(&script).map_err(Error::printing)?;
+        }
+    }
+    Ok(0)
+}

@@ -8,6 +8,7 @@
 
 mod api;
 mod asset;
+pub mod client;
 mod connection;
 mod counters;
 mod credentials;

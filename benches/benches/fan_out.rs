@@ -1,0 +1,20 @@
+//! One publish to a room: through the hub and every member's outbox to a sink.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fanfare_benches::{Crowd, message};
+
+fn fan_out(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("fan_out");
+    let message = message(256);
+    for members in [10, 1_000, 100_000] {
+        let mut crowd = Crowd::new(members);
+        group.throughput(Throughput::Elements(members));
+        group.bench_function(BenchmarkId::from_parameter(members), |bencher| {
+            bencher.iter(|| crowd.publish(&message));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, fan_out);
+criterion_main!(benches);

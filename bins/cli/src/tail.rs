@@ -1,0 +1,195 @@
+//! `fanfare tail`: events as they come, until somebody stops it.
+
+mod pretty;
+
+use std::io::{IsTerminal, Write, stderr, stdout};
+use std::time::Duration;
+
+use async_signal::{Signal, Signals};
+use fanfare_core::{Endpoint, RoomId, UserId};
+use fanfare_websocket::client::{Access, Client, Incoming, Message, Notice, Secret};
+use futures::StreamExt;
+
+use crate::args::{Connection, Format, Since, Tail};
+use crate::error::Error;
+use crate::token::Claims;
+use pretty::Pretty;
+
+/// How long a token lives that tail makes for itself; each attempt to connect gets a new one.
+const OWN_TOKEN: Duration = Duration::from_secs(3_600);
+
+pub(crate) async fn run(args: Tail, connection: &Connection) -> Result<(), Error> {
+    let mut signals =
+        Signals::new([Signal::Int, Signal::Term, Signal::Hup]).map_err(|source| Error::System {
+            what: "can't catch signals",
+            source,
+        })?;
+    let stop = async {
+        signals.next().await;
+        Ok(())
+    };
+    smol::future::or(listen(args, connection), stop).await
+}
+
+async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
+    let (endpoint, access) = open(&args, connection)?;
+    let mut client = Client::new(connection.url.clone(), endpoint, access);
+    if let Some(device) = &args.device {
+        client = client.device(device.clone());
+    }
+    client = match (args.since.clone(), args.room) {
+        (Some(Since::Room(position)), Some(room)) => client.since(vec![(room, position)]),
+        (Some(Since::Rooms(positions)), _) => client.since(positions),
+        _ => client,
+    };
+    let mut connection = client.connect().await?;
+    let printer = Printer::new(&args);
+    let mut left = args.count;
+    let mut away = false;
+    loop {
+        let message = match connection.next().await? {
+            Incoming::Message(message) => message,
+            Incoming::Lost { error, wait } => {
+                // Once for each outage: every attempt would fill the screen.
+                if !std::mem::replace(&mut away, true) {
+                    printer.note(&format!(
+                        "{error}; trying again, first in {:.1} s",
+                        wait.as_secs_f64()
+                    ));
+                }
+                continue;
+            }
+        };
+        match &message {
+            Message::Event(event) => {
+                // A task's connection is in its user's room too: that is not what was asked for.
+                if args
+                    .room
+                    .is_some_and(|room| !event.rooms.contains_key(&room))
+                {
+                    continue;
+                }
+                printer.print(&message)?;
+                left = left.map(|left| left - 1);
+                if left == Some(0) {
+                    connection.close().await;
+                    return Ok(());
+                }
+            }
+            Message::System(system) => {
+                if let Notice::Welcome(welcome) = &system.notice {
+                    check_user(args.room, welcome.user.as_deref())?;
+                    if std::mem::take(&mut away) {
+                        printer.note("connected again");
+                    }
+                }
+                if let Notice::Gap(gap) = &system.notice {
+                    let range = gap
+                        .from
+                        .zip(gap.to)
+                        .map_or_else(String::new, |(from, to)| format!(" {from} to {to}"));
+                    printer.note(&format!(
+                        "events{range} of {} are missing ({})",
+                        gap.room, gap.reason
+                    ));
+                }
+                if args.system {
+                    printer.print(&message)?;
+                }
+            }
+        }
+    }
+}
+
+/// Whom to connect as, and where to.
+fn open(args: &Tail, connection: &Connection) -> Result<(Endpoint, Access), Error> {
+    let Some(room) = args.room else {
+        return Ok((
+            Endpoint::Bus(args.bus.clone()),
+            Access::Fixed(connection.key()?.clone()),
+        ));
+    };
+    let (endpoint, user, tasks) = match room {
+        RoomId::Task(task) => (Endpoint::Task(task), nobody(), vec![task.to_string()]),
+        RoomId::User(user) => (Endpoint::Notifications, user, Vec::new()),
+    };
+    if let Some(token) = Connection::given(connection.token.as_ref()) {
+        return Ok((endpoint, Access::Fixed(token.clone())));
+    }
+    let secret = Connection::given(connection.token_secret.as_ref()).cloned().ok_or(Error::Missing {
+        name: "FANFARE_TOKEN",
+        what: "a user's token, as `fanfare token` makes it; or set FANFARE_TOKEN_SECRET, and tail makes its own. \
+               With FANFARE_API_KEY alone, `fanfare tail --bus '*'` shows every room's events",
+    })?;
+    let fresh = move || Claims::new(user, tasks.clone(), OWN_TOKEN).sign(&secret);
+    // A secret that can't sign is told now.
+    fresh()?;
+    Ok((
+        endpoint,
+        Access::Fresh(Box::new(move || {
+            fresh().unwrap_or_else(|_| Secret::new(""))
+        })),
+    ))
+}
+
+/// A user for a connection that is only to watch a task: no real one, and hardly another tail's.
+fn nobody() -> UserId {
+    UserId::new(u64::MAX - u64::from(fastrand::u32(..)))
+}
+
+fn check_user(room: Option<RoomId>, user: Option<&str>) -> Result<(), Error> {
+    match (room, user) {
+        (Some(room @ RoomId::User(_)), Some(user)) if room.to_string() != user => {
+            Err(Error::Usage(format!(
+                "FANFARE_TOKEN is one of {user}, who doesn't get the events of {room}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Printer {
+    pretty: Option<Pretty>,
+    quiet: bool,
+}
+
+impl Printer {
+    fn new(args: &Tail) -> Self {
+        let pretty = match args.format {
+            Format::Auto => stdout().is_terminal(),
+            Format::Pretty => true,
+            Format::Json => false,
+        };
+        Self {
+            pretty: pretty.then(Pretty::of_stdout),
+            quiet: args.quiet,
+        }
+    }
+
+    fn print(&self, message: &Message) -> Result<(), Error> {
+        let mut line = self
+            .pretty
+            .as_ref()
+            .map_or_else(|| one_line(message.text()), |pretty| pretty.line(message));
+        line.push('\n');
+        let mut out = stdout().lock();
+        out.write_all(line.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(Error::printing)
+    }
+
+    fn note(&self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(stderr(), "fanfare: {text}");
+        }
+    }
+}
+
+/// A publisher's JSON comes as it was written, also over several lines; between its words a line break is a space.
+fn one_line(text: &str) -> String {
+    if text.contains(['\n', '\r']) {
+        text.replace(['\n', '\r'], " ")
+    } else {
+        text.to_owned()
+    }
+}
