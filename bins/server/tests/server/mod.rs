@@ -307,8 +307,8 @@ impl Answer {
             .parse()
             .unwrap();
         let headers: BTreeMap<_, _> = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
         let length = headers
             .get("content-length")
