@@ -1,7 +1,8 @@
 //! The body of a publish: one strict JSON object, read into what the core takes.
 
 use fanfare_core::{
-    Draft, EventId, EventType, Key, Payload, Publish, Retention, RoomId, Target, TaskId, UserId,
+    Draft, Error, EventId, EventType, Key, Payload, Publish, Retention, RoomId, Target, TaskId,
+    UserId,
 };
 use serde::{Deserialize, Deserializer, de};
 
@@ -69,9 +70,8 @@ pub(crate) fn parse(body: &[u8], endpoint: Endpoint) -> Result<Publish, Problem>
             "the body has to be a JSON object, such as {\"type\":\"chat:message\",\"data\":{}}",
         ));
     }
-    let body: Body = serde_json::from_slice(body).map_err(|error| {
-        Problem::bad_request(format!("the body is not what it should be: {error}"))
-    })?;
+    let body: Body = serde_json::from_slice(body)
+        .map_err(|error| Error::unreadable("the body is not what it should be", &error))?;
     let target = target(endpoint, body.users, body.room)?;
     let retention = match (body.ephemeral, body.key) {
         (true, key) => Retention::Ephemeral { key },
