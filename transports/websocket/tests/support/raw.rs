@@ -86,6 +86,11 @@ impl Raw {
         self.stream.write_all(bytes).unwrap();
     }
 
+    /// Sends one text.
+    pub fn say(&mut self, text: &str) {
+        self.send(&frame(0x81, text.as_bytes()));
+    }
+
     pub fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
@@ -132,6 +137,22 @@ impl Raw {
     pub fn json(&mut self) -> serde_json::Value {
         let text = self.text();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// The next text of this type, behind whatever comes before it.
+    pub fn json_of(&mut self, kind: &str) -> serde_json::Value {
+        loop {
+            let json = self.json();
+            if json["type"] == kind {
+                return json;
+            }
+        }
+    }
+
+    /// Says something, and the data of its reply.
+    pub fn ask(&mut self, text: &str) -> serde_json::Value {
+        self.say(text);
+        self.json_of("system:reply")["data"].take()
     }
 
     /// The close frame, behind whatever comes before it, and the goodbye among that.
