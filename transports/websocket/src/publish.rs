@@ -18,6 +18,10 @@ pub(crate) enum Endpoint {
     Bus,
 }
 
+/// Characters at each end of a longer error that are told: serde repeats what was sent, and says at the end where it is.
+const DETAIL_END: usize = 200;
+
+/// `null` is as good as nothing: many publishers write all fields that their type has.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -25,8 +29,7 @@ struct Body {
     #[serde(default)]
     data: Payload,
     id: Option<EventId>,
-    #[serde(default)]
-    ephemeral: bool,
+    ephemeral: Option<bool>,
     key: Option<Key>,
     notify: Option<bool>,
     users: Option<Vec<User>>,
@@ -70,10 +73,11 @@ pub(crate) fn parse(body: &[u8], endpoint: Endpoint) -> Result<Publish, Problem>
         ));
     }
     let body: Body = serde_json::from_slice(body).map_err(|error| {
-        Problem::bad_request(format!("the body is not what it should be: {error}"))
+        let detail = shorten(&error.to_string());
+        Problem::bad_request(format!("the body is not what it should be: {detail}"))
     })?;
     let target = target(endpoint, body.users, body.room)?;
-    let retention = match (body.ephemeral, body.key) {
+    let retention = match (body.ephemeral.unwrap_or_default(), body.key) {
         (true, key) => Retention::Ephemeral { key },
         (false, None) => Retention::Kept,
         (false, Some(_)) => {
@@ -90,6 +94,16 @@ pub(crate) fn parse(body: &[u8], endpoint: Endpoint) -> Result<Publish, Problem>
         notify: body.notify,
     };
     Ok(Publish { target, draft })
+}
+
+fn shorten(text: &str) -> String {
+    let length = text.chars().count();
+    if length <= 2 * DETAIL_END {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(DETAIL_END).collect();
+    let tail: String = text.chars().skip(length - DETAIL_END).collect();
+    format!("{head}…{tail}")
 }
 
 fn target(
@@ -171,6 +185,35 @@ mod tests {
             (publish.draft.data.as_str(), publish.draft.retention),
             ("null", Retention::Kept)
         );
+    }
+
+    #[test]
+    fn a_field_that_is_null_is_one_that_is_not_there() {
+        let body = br#"{"type":"chat:message","data":null,"id":null,"ephemeral":null,"key":null,"notify":null,
+            "users":null,"room":null}"#;
+        let without = br#"{"type":"chat:message"}"#;
+        for endpoint in [
+            Endpoint::Task(task()),
+            Endpoint::User(UserId::new(7)),
+            Endpoint::Bus,
+        ] {
+            let (null, absent) = (parse(body, endpoint).unwrap(), parse(without, endpoint));
+            assert_eq!(null, absent.unwrap(), "{endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_repeats_no_more_than_a_piece_of_what_was_sent() {
+        let long = "é".repeat(3_000);
+        for body in [
+            format!(r#"{{"type":"a:b","{long}":1}}"#),
+            format!(r#"{{"type":"a:b","notify":"{long}"}}"#),
+            format!(r#"{{"type":"{long}"}}"#),
+            format!(r#"{{"type":"a:b","id":"{long}"}}"#),
+        ] {
+            let shown = format!("{:?}", parse(body.as_bytes(), Endpoint::Bus).unwrap_err());
+            assert!(shown.len() < 1_000, "{body:.40}: {shown}");
+        }
     }
 
     #[test]
