@@ -1,7 +1,8 @@
 //! The body of a publish: one strict JSON object, read into what the core takes.
 
 use fanfare_core::{
-    Draft, EventId, EventType, Key, Payload, Publish, Retention, RoomId, Target, TaskId, UserId,
+    Draft, Error, EventId, EventType, Key, Payload, Publish, Retention, RoomId, Target, TaskId,
+    UserId,
 };
 use serde::{Deserialize, Deserializer, de};
 
@@ -17,9 +18,6 @@ pub(crate) enum Endpoint {
     /// `/v1/events`
     Bus,
 }
-
-/// Characters at each end of a longer error that are told: serde repeats what was sent, and says at the end where it is.
-const DETAIL_END: usize = 200;
 
 /// `null` is as good as nothing: many publishers write all fields that their type has.
 #[derive(Deserialize)]
@@ -72,10 +70,8 @@ pub(crate) fn parse(body: &[u8], endpoint: Endpoint) -> Result<Publish, Problem>
             "the body has to be a JSON object, such as {\"type\":\"chat:message\",\"data\":{}}",
         ));
     }
-    let body: Body = serde_json::from_slice(body).map_err(|error| {
-        let detail = shorten(&error.to_string());
-        Problem::bad_request(format!("the body is not what it should be: {detail}"))
-    })?;
+    let body: Body = serde_json::from_slice(body)
+        .map_err(|error| Error::unreadable("the body is not what it should be", &error))?;
     let target = target(endpoint, body.users, body.room)?;
     let retention = match (body.ephemeral.unwrap_or_default(), body.key) {
         (true, key) => Retention::Ephemeral { key },
@@ -94,16 +90,6 @@ pub(crate) fn parse(body: &[u8], endpoint: Endpoint) -> Result<Publish, Problem>
         notify: body.notify,
     };
     Ok(Publish { target, draft })
-}
-
-fn shorten(text: &str) -> String {
-    let length = text.chars().count();
-    if length <= 2 * DETAIL_END {
-        return text.to_owned();
-    }
-    let head: String = text.chars().take(DETAIL_END).collect();
-    let tail: String = text.chars().skip(length - DETAIL_END).collect();
-    format!("{head}…{tail}")
 }
 
 fn target(
