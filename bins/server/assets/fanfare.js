@@ -254,8 +254,8 @@ export class Fanfare {
     if (type === 'system:reply') return this.#answered(data);
     if (type === 'system:welcome') return this.#welcomed(frame);
     if (type === 'system:joined') return this.#joined(data, frame);
-    if (type === 'system:left') this.#left(data);
-    else if (type === 'system:gap') this.#skip(data);
+    if (type === 'system:left' && !this.#left(data)) return;
+    if (type === 'system:gap') this.#skip(data);
     else if (type === 'system:expiring') this.#refresh();
     else if (type === 'system:goodbye') this.#goodbye = data;
     else if (frame.rooms) return this.#arrived(frame);
@@ -320,9 +320,12 @@ export class Fanfare {
     for (const { resolve } of entry.waiting.splice(0)) resolve(info);
   }
 
+  /** @returns {boolean} Whether it is news: a replay from the beginning leaves the room in its course. */
   #left({ room, reason }) {
     const entry = this.#rooms.get(room);
-    if (entry && !entry.rewind) this.#forget(entry, new FanfareError('left', `${room}: ${reason}`));
+    if (entry?.rewind) return false;
+    if (entry) this.#forget(entry, new FanfareError('left', `${room}: ${reason}`));
+    return true;
   }
 
   #forget(entry, error) {

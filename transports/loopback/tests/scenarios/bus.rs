@@ -1,8 +1,9 @@
 //! The bus: who subscribes to a type gets every event of it, once and in order (ADR 017, decision 2).
 
+use crate::seqs;
 use fanfare_core::{CloseCode, Limits, Pattern, Target};
 use fanfare_loopback::{
-    Handshake, Received, Settings, World, draft, event, refusal, reply, task, user, welcome,
+    Handshake, Received, Settings, World, closed, draft, event, refusal, reply, task, user, welcome,
 };
 
 fn patterns(texts: &[&str]) -> Vec<Pattern> {
@@ -10,11 +11,8 @@ fn patterns(texts: &[&str]) -> Vec<Pattern> {
 }
 
 fn kinds(received: &[Received]) -> Vec<&str> {
-    let kind = |received| match received {
-        &Received::Event(ref event) => event.kind.as_str(),
-        other => panic!("{other:?}"),
-    };
-    received.iter().map(kind).collect()
+    let events = received.iter().map(|it| it.event().unwrap());
+    events.map(|event| event.kind.as_str()).collect()
 }
 
 #[test]
@@ -143,28 +141,21 @@ fn a_subscriber_that_is_slow_is_told_what_of_which_room_it_lost() {
         let received = world.received(slow);
         let events = received
             .iter()
-            .take_while(|it| matches!(it, Received::Event(_)))
+            .take_while(|it| it.event().is_some())
             .count();
         // In each of the two rooms an equal share was taken, then nothing.
         assert!((1..10).contains(&events), "{connection} {events}");
-        let taken = |room: u64| {
-            let in_room = |it: &&Received| matches!(it, Received::Event(event) if event.rooms.contains_key(&user(room).into()));
-            received[..events].iter().filter(in_room).count() as u64
-        };
+        let taken = |room: u64| seqs(&received[..events], user(room)).len() as u64;
         let told: Vec<(u64, u64)> = received[events..]
             .iter()
-            .filter_map(|it| match it {
-                Received::System { data, .. } => {
-                    Some((data["from"].as_u64().unwrap(), data["to"].as_u64().unwrap()))
-                }
-                _ => None,
-            })
+            .filter_map(|it| it.system("system:gap"))
+            .map(|gap| (gap["from"].as_u64().unwrap(), gap["to"].as_u64().unwrap()))
             .collect();
         // The one that was published while it caught up may be told as lost too, or come.
         assert_eq!(told[1], (taken(1) + 1, 10), "{connection}");
         assert_eq!(told[0].0, taken(0) + 1, "{connection}");
-        let last_came =
-            matches!(received.last(), Some(Received::Event(event)) if event.data == "now");
+        let last_came = event("note:added").with("/data", "now");
+        let last_came = last_came.matches(received.last().unwrap());
         assert_eq!(told[0].1, if last_came { 10 } else { 11 }, "{connection}");
     }
 }
@@ -194,11 +185,8 @@ fn a_subscriber_that_lost_what_no_history_has_is_given_up() {
     assert_eq!(rest.last(), Some(&Received::Overrun), "{rest:?}");
     assert!(!world.unsubscribe(slow), "it is unsubscribed");
     let rest = world.received(connection);
-    let closed = CloseCode::TOO_SLOW;
-    assert!(
-        matches!(rest.last(), Some(Received::Closed { code, .. }) if *code == closed),
-        "{rest:?}"
-    );
+    let end = closed(CloseCode::TOO_SLOW);
+    assert!(end.matches(rest.last().unwrap()), "{rest:?}");
 }
 
 #[test]

@@ -21,31 +21,24 @@ fn follow(received: &[Received]) -> (String, Value, Vec<u64>) {
     let (mut status, mut last, mut seqs) = (String::new(), Value::Null, Vec::new());
     let room = format!("task:{}", task(1));
     for it in received {
-        match it {
-            Received::System { kind, data } => {
-                let standing = match kind.as_str() {
-                    "system:welcome" => &data["rooms"][&room],
-                    "system:joined" => data,
-                    _ => continue,
-                };
-                if standing["state"].is_null() {
-                    continue;
-                }
-                status = standing["state"]["status"].as_str().unwrap().to_owned();
-                last = standing["state"]["last"].clone();
-                seqs = vec![standing["seq"].as_u64().unwrap()];
-            }
-            Received::Event(event) => {
-                match event.kind.as_str() {
-                    "task:status" => last = event.data.clone(),
-                    "chat:message" => {}
-                    other => status = other.replace("task:", ""),
-                }
-                if !event.ephemeral {
-                    seqs.push(event.rooms[&task(1).into()]);
-                }
-            }
-            other => panic!("{other:?}"),
+        let welcome = it.system("system:welcome");
+        let standing = welcome.and_then(|welcome| welcome["rooms"].get(&room));
+        if let Some(standing) = standing.or_else(|| it.system("system:joined")) {
+            let at = |pointer| standing.pointer(pointer).unwrap();
+            status = at("/state/status").as_str().unwrap().to_owned();
+            last = at("/state/last").clone();
+            seqs = vec![at("/seq").as_u64().unwrap()];
+        }
+        let Some(event) = it.event() else {
+            continue;
+        };
+        match event.kind.as_str() {
+            "task:status" => last = event.data.clone(),
+            "chat:message" => {}
+            other => status = other.replace("task:", ""),
+        }
+        if !event.ephemeral {
+            seqs.extend(event.rooms.get(&task(1).into()));
         }
     }
     (status, last, seqs)
@@ -75,10 +68,7 @@ fn whoever_comes_at_any_moment_of_a_tasks_life_knows_all_of_it() {
                     world.settle();
                 }
             }
-            let mut received = world.received(client.unwrap());
-            received.retain(
-                |it| !matches!(it, Received::System { kind, .. } if kind == "system:reply"),
-            );
+            let received = world.received(client.unwrap());
             let (status, last, seqs) = follow(&received);
             let name =
                 format!("before {comes_before}, joins {joins}, settles {settles}: {received:?}");

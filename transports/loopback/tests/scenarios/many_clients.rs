@@ -1,7 +1,8 @@
 //! Many clients: all get everything, in order, once; and one of them harms no other.
 
+use crate::seqs;
 use fanfare_core::Limits;
-use fanfare_loopback::{Client, Handshake, Received, Settings, World, draft, event, task, user};
+use fanfare_loopback::{Client, Handshake, Settings, World, draft, event, task, user};
 
 const CLIENTS: u64 = 1_000;
 const EVENTS: u64 = 50;
@@ -31,15 +32,8 @@ fn a_thousand_watchers_get_every_event_in_order_once_each() {
     }
     world.advance_ms(200);
     for client in clients {
-        let seqs: Vec<u64> = world
-            .received(client)
-            .iter()
-            .filter_map(|received| match received {
-                Received::Event(event) => event.rooms.get(&task(1).into()).copied(),
-                _ => None,
-            })
-            .collect();
-        assert_eq!(seqs, (1..=EVENTS).collect::<Vec<_>>());
+        let received = world.received(client);
+        assert_eq!(seqs(&received, task(1)), (1..=EVENTS).collect::<Vec<_>>());
     }
 }
 

@@ -1,8 +1,9 @@
 //! A client that does not read: bounded, told what it lost, and closed in the end; nobody else notices.
 
+use crate::seqs;
 use fanfare_core::{CloseCode, Limits};
 use fanfare_loopback::{
-    Client, Handshake, Received, Settings, World, cut, draft, event, task, user,
+    Client, Handshake, Settings, World, cut, draft, event, gap, left, reply, task, user,
 };
 
 /// What may wait above the bound, for what the server says about itself.
@@ -56,32 +57,11 @@ fn what_the_log_lost_before_it_was_read_is_said_to_be_missing() {
     fill(&mut world, 1..=100);
     world.resume_reading(slow);
     let received = world.received(slow);
-    let Some(at) = received
-        .iter()
-        .position(|it| !matches!(it, Received::Event(_)))
-    else {
-        panic!("nothing was said to be missing: {received:?}");
-    };
-    let before = u64::try_from(at).unwrap();
-    let Received::System { kind, data } = &received[at] else {
-        panic!("{:?}", received[at])
-    };
-    assert_eq!(
-        (
-            kind.as_str(),
-            data["from"].as_u64(),
-            data["to"].as_u64(),
-            data["reason"].as_str()
-        ),
-        ("system:gap", Some(before + 1), Some(50), Some("slow"))
-    );
-    let after: Vec<u64> = received[at + 1..]
-        .iter()
-        .filter_map(|it| match it {
-            Received::Event(event) => Some(event.rooms[&task(1).into()]),
-            _ => None,
-        })
-        .collect();
+    let before = received.iter().take_while(|it| it.event().is_some());
+    let before = before.count();
+    let told = gap(task(1), before as u64 + 1, 50, "slow");
+    assert!(told.matches(&received[before]), "{received:?}");
+    let after = seqs(&received[before + 1..], task(1));
     assert_eq!(after, (51..=100).collect::<Vec<_>>());
 }
 
@@ -118,9 +98,12 @@ fn a_client_that_reads_slowly_but_reads_is_never_closed() {
     let mut world = world();
     let slow = narrow(&mut world);
     fill(&mut world, 1..=20);
-    for seq in 1..=20 {
-        world.advance_ms(20_000);
+    // Three minutes, a thing every 9 s: pings wait in line with the rest.
+    for _ in 0..30 {
+        world.advance_ms(9_000);
         world.read_some(slow, 1);
+    }
+    for seq in 1..=20 {
         world.expect(slow, event("chat:message").at(task(1), seq));
     }
     assert!(world.is_open(slow));
@@ -204,10 +187,7 @@ fn replies_reach_a_client_whose_outbox_is_full_of_events() {
     world.resume_reading(slow);
     let received = world.received(slow);
     for ping in pings {
-        let answers = received.iter().filter(|it| match it {
-            Received::System { data, .. } => data["ref"] == ping,
-            _ => false,
-        });
+        let answers = received.iter().filter(|it| reply(ping).matches(it));
         assert_eq!(answers.count(), 1, "{ping}");
     }
 }
@@ -230,20 +210,14 @@ fn a_task_deleted_while_a_slow_client_reads_its_log_is_a_gap_then_the_deletion()
     world.publish_to_task(task(1), &[], draft("task:deleted", ()));
     world.resume_reading(slow);
     let received = world.received(slow);
-    let events = received
-        .iter()
-        .take_while(|it| matches!(it, Received::Event(_)))
-        .count();
-    let read = u64::try_from(events).unwrap();
-    assert!(
-        matches!(&received[events], Received::System { data, .. }
-        if data["from"] == read + 1 && data["to"] == 20),
-        "{received:?}"
-    );
-    assert!(
-        matches!(&received[events + 1], Received::Event(event) if event.kind == "task:deleted")
-    );
-    assert!(
-        matches!(&received[events + 2], Received::System { kind, .. } if kind == "system:left")
-    );
+    let read = received.iter().take_while(|it| it.event().is_some());
+    let read = read.count();
+    for (it, expected) in received[read..].iter().zip([
+        gap(task(1), read as u64 + 1, 20, "trimmed"),
+        event("task:deleted").at(task(1), 21),
+        left(task(1), "deleted"),
+    ]) {
+        assert!(expected.matches(it), "{expected}: {received:?}");
+    }
+    assert_eq!(received.len(), read + 3);
 }
