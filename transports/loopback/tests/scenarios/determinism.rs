@@ -16,7 +16,7 @@ fn run(seed: u64, latency_ms: std::ops::RangeInclusive<u64>) -> (Vec<Digest>, Ve
     });
     let mut digests = vec![world.digest()];
     let subscriber = world.subscribe(&["*".parse().unwrap()]);
-    let clients: Vec<_> = (0..40)
+    let clients: Vec<_> = (0..20)
         .map(|number| world.open(Handshake::chat(user(number % 10), task(1)).device("tab")))
         .collect();
     world.advance_ms(500);
