@@ -200,8 +200,10 @@ fn what_is_wrong_with_a_publish_has_its_status_and_nothing_is_kept() {
 }
 
 #[test]
-fn a_field_that_is_unknown_is_named() {
+fn a_field_that_is_unknown_is_named_and_a_long_one_by_its_beginning() {
     let server = Server::start(&[]);
+    let long = format!(r#"{{"type":"chat:message","{}":1}}"#, "x".repeat(100_000));
+    assert!(server.publish("/v1/events", &long).body.len() < 1_000);
     let answer = server.publish("/v1/events", r#"{"type":"chat:message","tpye":1}"#);
     assert!(
         answer.json()["detail"].as_str().unwrap().contains("`tpye`"),
