@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::asset::{Asset, Tagged};
 use crate::credentials::{self, Credentials};
 use crate::metrics::{self, Metrics};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::publish::Endpoint;
 use crate::route::{Joins, Route, To, Use};
 use crate::upgrade::{self, Handshake, Query, Refusal};
@@ -145,11 +145,8 @@ impl Api {
             return Err(Problem::method_not_allowed(used.methods()));
         }
         if !self.options.origins.admits(&head.headers) && !matches!(route, Route::Asset(_)) {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "origin",
-                "pages of this origin may not use this server",
-            ));
+            let detail = "pages of this origin may not use this server";
+            return Err(Problem::new(Code::Origin, detail));
         }
         let response = match route {
             Route::Socket(joins) => return self.upgrade(head, joins, id),
@@ -212,14 +209,15 @@ impl Api {
         let presented = authorization.and_then(credentials::bearer);
         match presented.map(|token| self.credentials.client(token, self.shard.now().wall)) {
             None => Err(Problem::unauthorized(
-                "unauthenticated",
+                Code::Unauthenticated,
                 "this is for back ends: send `Authorization: Bearer {API key}`",
             )),
             Some(Err(_)) => Err(Problem::unauthorized(
-                "bad_api_key",
+                Code::BadApiKey,
                 "this is not the API key",
             )),
-            Some(Ok(_)) => Err(Problem::forbidden(
+            Some(Ok(_)) => Err(Problem::new(
+                Code::Forbidden,
                 "this is for back ends, with the API key: a client's token does not do",
             )),
         }
@@ -265,7 +263,7 @@ impl Api {
         }
         let token = authorization.and_then(credentials::bearer).ok_or_else(|| {
             let detail = "send `Authorization: Bearer {API key, or a token that names this task}`";
-            Problem::unauthorized("unauthenticated", detail)
+            Problem::unauthorized(Code::Unauthenticated, detail)
         })?;
         Ok(Reader::Client(
             self.credentials.client(token, self.shard.now().wall)?,
@@ -336,13 +334,8 @@ impl Api {
 
     fn metrics(&self) -> Result<Response<Full<Bytes>>, Problem> {
         let series = self.metrics.text(&self.shard.counters());
-        let series = series.map_err(|_| {
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "the metrics could not be printed",
-            )
-        })?;
+        let series =
+            series.map_err(|_| Problem::new(Code::Internal, "the metrics could not be printed"))?;
         Ok(respond(
             HeaderValue::from_static(metrics::CONTENT_TYPE),
             series.into(),
