@@ -104,6 +104,7 @@ fn poll_step<P: Platform>(
     Poll::Ready(match item {
         Some(Ok(Message::Text(text))) => {
             socket.message_since.set(None);
+            shard.count(|counters| counters.messages_read += 1);
             let text = text.as_str().to_owned();
             Step::Input(Input::Message { conn, text })
         }
