@@ -8,6 +8,8 @@
 
 mod server;
 
+use std::process::Command;
+
 use server::{Server, TASK, command, handshake};
 
 fn dev() -> Server {
@@ -20,45 +22,96 @@ fn printed(out: &str, name: &str) -> String {
     rest.split_whitespace().next().unwrap().to_owned()
 }
 
+/// Each `curl` of the output, with its lines.
+fn curls(out: &str) -> Vec<String> {
+    let mut commands = Vec::<String>::new();
+    let mut goes_on = false;
+    for line in out.lines() {
+        if line.starts_with("  curl ") {
+            commands.push(String::new());
+            goes_on = true;
+        }
+        if goes_on {
+            commands.last_mut().unwrap().push_str(&format!("{line}\n"));
+            goes_on = line.ends_with('\\');
+        }
+    }
+    commands
+}
+
 #[test]
 fn everything_that_is_printed_can_be_used_as_it_is() {
     let server = dev();
     let out = server.out_until("Ctrl-C");
     let url = format!("http://{}", server.address);
     assert_eq!(printed(&out, "export FANFARE_URL"), url);
-    for text in [
-        format!("{url}/\n"),
-        "fanfare exec --user 7 -- ping -c 5 127.0.0.1".to_owned(),
-        "cargo run --release -p fanfare -- exec --user 7 -- ping -c 5 127.0.0.1".to_owned(),
-        "fanfare tail user:7".to_owned(),
-    ] {
-        assert!(out.contains(&text), "{text}\n{out}");
-    }
+    assert!(out.contains(&format!("  {url}/\n")), "{out}");
     assert!(printed(&out, "FANFARE_TOKEN_SECRET").len() >= 32);
-    let key = format!("Authorization: Bearer {}", printed(&out, "FANFARE_API_KEY"));
-    // The curl of the output, by hand.
-    let (head, body) = (
-        "Content-Type: application/json",
-        r#"{"type":"task:created","users":[7],"data":{"name":"demo"}}"#,
-    );
-    assert!(out.contains(&format!("-d '{body}'")), "{out}");
-    let answer = server.request(
-        &format!("POST /v1/tasks/{TASK}/events"),
-        &[&key, head],
-        body,
-    );
-    assert_eq!(answer.status, 200, "{answer:?}");
+    let sockets = out
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("ws://"));
+    let paths: Vec<&str> = sockets
+        .map(|socket| &socket[socket.find('/').unwrap()..])
+        .collect();
+    assert_eq!(paths.len(), 2, "{out}");
     for user in [7, 8] {
-        let line = out
+        let start = format!("  user {user}  ");
+        let token = out
             .lines()
-            .find(|line| line.trim_start().starts_with(&format!("user {user} ")))
+            .find_map(|line| line.strip_prefix(&start))
             .unwrap();
-        let bearer = format!(
-            "Authorization: Bearer {}",
-            line.split_whitespace().last().unwrap()
-        );
-        let text = handshake(&format!("/v1/tasks/{TASK}/chat"), &[&bearer]);
-        assert_eq!(server.send(text).status, 101, "user {user}");
+        for path in &paths {
+            let text = handshake(&format!("{path}?token={token}"), &[]);
+            assert_eq!(server.send(text).status, 101, "user {user} {path}");
+        }
+    }
+}
+
+#[test]
+fn every_curl_that_is_printed_can_be_run_again() {
+    let server = dev();
+    let out = server.out_until("Ctrl-C");
+    let commands = curls(&out);
+    assert_eq!(commands.len(), 2, "{out}");
+    for command in commands.iter().chain(&commands) {
+        let output = Command::new("sh")
+            .args(["-c", command])
+            .env("FANFARE_API_KEY", printed(&out, "FANFARE_API_KEY"))
+            .output()
+            .unwrap();
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {command} {output:?}"));
+        assert_eq!(answer["duplicate"], false, "{command} {answer}");
+    }
+}
+
+#[test]
+fn the_task_that_is_printed_is_another_one_at_each_start() {
+    let [one, other] = [dev(), dev()].map(|server| {
+        let out = server.out_until("Ctrl-C");
+        let (_, rest) = out.split_once("&task=").unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
+    });
+    assert_ne!(one, other);
+}
+
+#[test]
+fn the_command_line_is_named_as_it_is_there() {
+    for (package, named) in [
+        (
+            Some("fanfare-server"),
+            "  cargo run --release -p fanfare -- exec --user 7 -- ping",
+        ),
+        (Some("another"), "  fanfare exec --user 7 -- ping"),
+        (None, "  fanfare exec --user 7 -- ping"),
+    ] {
+        let mut command = command(&["--dev", "--listen", "127.0.0.1:0"], &[]);
+        match package {
+            Some(package) => command.env("CARGO_PKG_NAME", package),
+            None => command.env_remove("CARGO_PKG_NAME"),
+        };
+        let out = Server::spawn(command).out_until("Ctrl-C");
+        assert!(out.contains(named), "{named}\n{out}");
     }
 }
 
