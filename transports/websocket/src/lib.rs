@@ -79,3 +79,8 @@ pub enum Error {
     )]
     Origin(String),
 }
+
+/// README's example compiles and runs as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
