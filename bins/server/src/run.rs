@@ -13,12 +13,12 @@ use fanfare_websocket::{
 use smol::LocalExecutor;
 use uuid::Builder;
 
+use crate::logs;
 use crate::secrets::{self, SecretError, Secrets};
 use crate::settings::Config;
 use crate::signals::Endings;
 use crate::sources::{ConfigError, Sources};
-use crate::welcome::{USERS, Welcome};
-use crate::{logs, welcome};
+use crate::welcome::{Started, USERS, Welcome};
 
 /// Why the server did not run.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ fn announce(
             secrets,
             tokens,
             task: TaskId::new(Builder::from_random_bytes(task).into_uuid()),
-            fanfare: welcome::command_line(),
+            started: Started::find(),
         };
         // Nobody may be reading; the server serves all the same.
         let _ = write!(io::stdout().lock(), "{welcome}");

@@ -18,15 +18,40 @@ pub(crate) struct Welcome<'a> {
     pub(crate) tokens: [String; 2],
     /// A task that nobody has heard of.
     pub(crate) task: TaskId,
-    /// How the command line is started from where the server was.
-    pub(crate) fanfare: &'static str,
+    pub(crate) started: Started,
 }
 
-/// Whoever started the server from its source has no `fanfare` installed.
-pub(crate) fn command_line() -> &'static str {
-    match std::env::var_os("CARGO_PKG_NAME") {
-        Some(package) if package == env!("CARGO_PKG_NAME") => "cargo run --release -p fanfare --",
-        Some(_) | None => "fanfare",
+/// How the server was started, and so how the command line can be.
+#[derive(Clone, Copy)]
+pub(crate) enum Started {
+    /// From its source, by Cargo: there need not be a `fanfare` on the path.
+    ByCargo,
+    Installed,
+}
+
+impl Started {
+    /// Cargo tells what it runs which package that is of.
+    pub(crate) fn find() -> Self {
+        match std::env::var_os("CARGO_PKG_NAME") {
+            Some(package) if package == env!("CARGO_PKG_NAME") => Self::ByCargo,
+            Some(_) | None => Self::Installed,
+        }
+    }
+
+    const fn terminal(self) -> &'static str {
+        match self {
+            Self::ByCargo => "In another terminal, in the same folder, first:",
+            Self::Installed => "In another terminal, first:",
+        }
+    }
+
+    /// In the profile of the server, so that what both need is built once.
+    const fn fanfare(self) -> &'static str {
+        match self {
+            Self::ByCargo if cfg!(debug_assertions) => "cargo run -p fanfare --",
+            Self::ByCargo => "cargo run --release -p fanfare --",
+            Self::Installed => "fanfare",
+        }
     }
 }
 
@@ -37,32 +62,29 @@ impl Display for Welcome<'_> {
             secrets,
             tokens: [seven, eight],
             task,
-            fanfare,
+            started,
         } = self;
-        let Secrets {
-            token_secret,
-            api_key,
-        } = secrets;
+        let [token_secret, api_key] =
+            [&secrets.token_secret, &secrets.api_key].map(|secret| quoted(secret));
         write!(
             f,
             r#"Fanfare {version}, to try out: for this machine only, with secrets that are new at each start.
 
   http://{address}/
 
-That page shows what comes. In another terminal, first:
+That page shows what comes. {terminal}
 
-  export FANFARE_URL=http://{address}
-  export FANFARE_API_KEY={api_key}
+  export FANFARE_URL=http://{address} FANFARE_API_KEY={api_key}
   export FANFARE_TOKEN_SECRET={token_secret}
 
 Then any of these, as often as you like. Run a command as a task of user 7:
 
-  {fanfare} exec --user 7 -- ping -c 5 127.0.0.1
+  {fanfare} exec --user 7 -- sh -c 'for n in 25 50 75 100; do sleep 1; echo "$n%"; done'
 
 Send user 7 a notification, by a command or by HTTP:
 
   {fanfare} publish user:7 user:notification '{{"text":"hello"}}'
-  curl http://{address}/v1/users/7/events \
+  curl "$FANFARE_URL/v1/users/7/events" \
     -H "Authorization: Bearer $FANFARE_API_KEY" -H 'Content-Type: application/json' \
     -d '{{"type":"user:notification","data":{{"text":"hello"}}}}'
 
@@ -73,7 +95,7 @@ Follow what user 7 gets, or all that happens to tasks:
 
 Write into the chat of a task, which http://{address}/#user=7&task={task} shows:
 
-  curl http://{address}/v1/tasks/{task}/events \
+  curl "$FANFARE_URL/v1/tasks/{task}/events" \
     -H "Authorization: Bearer $FANFARE_API_KEY" -H 'Content-Type: application/json' \
     -d '{{"type":"chat:message","users":[7],"data":{{"text":"hello"}}}}'
 
@@ -88,6 +110,18 @@ A client of your own opens one of these, with ?token= and a token that is good f
 Ctrl-C ends it.
 "#,
             version = env!("CARGO_PKG_VERSION"),
+            terminal = started.terminal(),
+            fanfare = started.fanfare(),
         )
+    }
+}
+
+/// A word of a shell's line that means `text`.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=:@%,".contains(&byte);
+    if text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
