@@ -54,7 +54,7 @@ pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Comma
 }
 
 /// What a pipe brought so far, with a bell for each line.
-type Text = (Mutex<String>, Condvar);
+pub(crate) type Text = (Mutex<String>, Condvar);
 
 /// A server that listens. Dropping it kills it.
 pub(crate) struct Server {
@@ -187,7 +187,7 @@ impl Drop for Server {
 }
 
 /// All that a pipe brought, once a line of it has `part`.
-fn until(text: &Text, part: &str) -> String {
+pub(crate) fn until(text: &Text, part: &str) -> String {
     let (text, line) = text;
     let mut looked = 0;
     let waiting = |text: &mut String| {
@@ -202,7 +202,7 @@ fn until(text: &Text, part: &str) -> String {
     text.clone()
 }
 
-fn collect(
+pub(crate) fn collect(
     pipe: impl Read + Send + 'static,
     into: &Arc<Text>,
     mut seen: impl FnMut(&str) + Send + 'static,
@@ -300,13 +300,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Reads a head, and what belongs to it: as much as its length says, or all until the end.
+    /// Reads a head, and what belongs to it: as much as its length says. Nothing beyond, where the next answer begins.
     pub(crate) fn read(stream: &mut TcpStream) -> Self {
-        let mut reader = BufReader::new(stream);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            match reader.read(&mut byte) {
+            match stream.read(&mut byte) {
                 Ok(1) => head.push(byte[0]),
                 other => panic!(
                     "no answer: {other:?} after {:?}",
@@ -333,7 +332,7 @@ impl Answer {
             .map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         // HEAD has a length and no body.
-        let _ = reader.read_exact(&mut body);
+        let _ = stream.read_exact(&mut body);
         Self {
             status,
             headers,
