@@ -72,6 +72,10 @@ impl History {
         Err(format!("{room} changed from epoch {known} to {epoch}"))
     }
 
+    pub(crate) fn newest(&self) -> Mark {
+        self.facts.keys().next_back().copied().unwrap_or_default()
+    }
+
     pub(crate) fn seq_of(&self, room: RoomId, mark: Mark) -> Option<u64> {
         let events = &self.rooms.get(&room)?.events;
         let found = events.iter().rev().find(|(_, other)| **other == mark);

@@ -163,8 +163,8 @@ impl Plan {
         let mut world = World::with(Settings {
             seed: self.seed,
             limits: Limits {
-                task_log_events: TASK_LOG as usize,
-                user_log_events: USER_LOG as usize,
+                task_log_events: TASK_LOG.try_into().expect("a small number"),
+                user_log_events: USER_LOG.try_into().expect("a small number"),
                 outbox_bytes: 4_000,
                 messages_burst: 1_000_000,
                 errors_per_minute: 1_000_000,

@@ -27,10 +27,11 @@ pub(crate) struct Viewer {
     /// Messages that were not answered yet, by `ref`.
     asked: BTreeMap<u64, Value>,
     seen: BTreeSet<Mark>,
+    last_kept: Mark,
     /// What was not kept and came while the connection read all at once.
     owed: BTreeSet<Mark>,
-    /// It joined a room from a position, so that what came before may come again through that room.
-    replayed_a_room: bool,
+    /// The newest event when it joined a room from a position: what is not newer may come again through that room.
+    replayed: Mark,
     pub(crate) slow: bool,
     pub(crate) disconnected: bool,
     /// By a goodbye, why it will be closed.
@@ -50,8 +51,9 @@ impl Viewer {
             welcomed: false,
             asked: BTreeMap::new(),
             seen: BTreeSet::new(),
+            last_kept: 0,
             owed: BTreeSet::new(),
-            replayed_a_room: false,
+            replayed: 0,
             slow: false,
             disconnected: false,
             was_told: false,
@@ -117,7 +119,9 @@ impl Viewer {
                 if self.rooms.contains_key(&room) {
                     return Ok(());
                 }
-                self.replayed_a_room |= since.is_some();
+                if since.is_some() {
+                    self.replayed = history.newest();
+                }
                 self.enter(room, since, data, history)
             }
             "system:left" => {
@@ -168,6 +172,13 @@ impl Viewer {
             Endpoint::Task(task) => self.may_see((*task).into()),
             Endpoint::Notifications | Endpoint::Bus(_) => true,
         }
+    }
+
+    /// It asked to, and has not read the answer.
+    fn is_leaving(&self, room: RoomId) -> bool {
+        let room = room.to_string();
+        let leaves = |it: &Value| it["op"] == "leave" && it["room"] == room;
+        self.asked.values().any(leaves)
     }
 
     fn is_deleted(&self, room: Option<RoomId>, history: &mut History) -> bool {
@@ -282,8 +293,18 @@ impl Viewer {
         }
         self.owed.remove(&mark);
         let again = !self.seen.insert(mark);
-        if again && !self.replayed_a_room {
+        // A deletion does not wait for what a slow client has not read of its user's room, and stands there again: the log
+        // of the task, in which it could be found later, is gone.
+        let is_deletion = fact.kind == "task:deleted";
+        if again && mark > self.replayed && !is_deletion {
             return Err("came twice".to_owned());
+        }
+        // What was missed in several rooms comes in the order of all, then what is new.
+        if !event.ephemeral && !is_deletion {
+            let before = std::mem::replace(&mut self.last_kept, mark);
+            if before > mark && mark > self.replayed {
+                return Err(format!("came after {before}"));
+            }
         }
         for (room, seq) in &event.rooms {
             let Some(standing) = self.rooms.get_mut(room) else {
@@ -303,15 +324,16 @@ impl Viewer {
             standing.next += 1;
             history.number(*room, *seq, mark)?;
         }
-        // *Once per connection*: with all its rooms at once.
+        // *Once per connection*: with all its rooms at once. Of a deleted room the rest is said to be missing, and
+        // a client that leaves has asked for no more.
+        if event.ephemeral || is_deletion || mark <= self.replayed {
+            return Ok(());
+        }
         let late = fact.rooms.iter().find(|room| {
-            let still_to_come = |it: &Standing| {
-                history
-                    .seq_of(**room, mark)
-                    .is_some_and(|seq| seq >= it.next)
-            };
-            !self.replayed_a_room
-                && !event.ephemeral
+            let still_to_come = |it: &Standing| history.seq_of(**room, mark) >= Some(it.next);
+            let is_deleted = history.rooms.get(room).is_some_and(|it| it.deleted);
+            !is_deleted
+                && !self.is_leaving(**room)
                 && self.rooms.get(room).is_some_and(still_to_come)
         });
         late.map_or(Ok(()), |room| Err(format!("came without {room}")))
