@@ -6,18 +6,19 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use fanfare_core::{Hub, Now, Token, UserId, Wall};
+use fanfare_core::{Hub, Now, TaskId, Token, UserId, Wall};
 use fanfare_websocket::{
     Api, ApiKey, ApiOptions, Credentials, Listener, Native, Shard, TokenKey, dev_token,
 };
 use smol::LocalExecutor;
+use uuid::Builder;
 
 use crate::logs;
 use crate::secrets::{self, SecretError, Secrets};
 use crate::settings::Config;
 use crate::signals::Endings;
 use crate::sources::{ConfigError, Sources};
-use crate::welcome::{USERS, Welcome};
+use crate::welcome::{Started, USERS, Welcome};
 
 /// Why the server did not run.
 #[derive(Debug)]
@@ -109,7 +110,7 @@ fn serve(
     let listener = Listener::bind(config.listen.address, config.listener)?;
     let mut endings = Endings::watch().map_err(StartError::Signals)?;
     let address = listener.local_addr();
-    announce(config, address, &credentials, secrets, shard.now().wall);
+    announce(config, address, &credentials, secrets, shard.now().wall)?;
     let options = ApiOptions {
         origins: config.allowed_origins.clone(),
         body_bytes: config.limits.data_bytes,
@@ -154,17 +155,22 @@ fn announce(
     credentials: &Credentials,
     secrets: &Secrets,
     wall: Wall,
-) {
+) -> Result<(), StartError> {
     if config.dev {
+        let mut task = [0; 16];
+        getrandom::fill(&mut task).map_err(StartError::Random)?;
         let tokens = USERS.map(|user| dev_token(&credentials.tokens, UserId::new(user), wall));
         let welcome = Welcome {
             address,
             secrets,
             tokens,
+            task: TaskId::new(Builder::from_random_bytes(task).into_uuid()),
+            started: Started::find(),
         };
         // Nobody may be reading; the server serves all the same.
         let _ = write!(io::stdout().lock(), "{welcome}");
         let _ = io::stdout().flush();
     }
     tracing::info!(%address, "listening");
+    Ok(())
 }

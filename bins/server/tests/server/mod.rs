@@ -54,7 +54,7 @@ pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Comma
 }
 
 /// What a pipe brought so far, with a bell for each line.
-type Text = (Mutex<String>, Condvar);
+pub(crate) type Text = (Mutex<String>, Condvar);
 
 /// A server that listens. Dropping it kills it.
 pub(crate) struct Server {
@@ -134,8 +134,20 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// KiB of memory that the process has.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse().unwrap()
     }
 
     /// Whether the process is still there.
@@ -175,7 +187,7 @@ impl Drop for Server {
 }
 
 /// All that a pipe brought, once a line of it has `part`.
-fn until(text: &Text, part: &str) -> String {
+pub(crate) fn until(text: &Text, part: &str) -> String {
     let (text, line) = text;
     let mut looked = 0;
     let waiting = |text: &mut String| {
@@ -190,7 +202,7 @@ fn until(text: &Text, part: &str) -> String {
     text.clone()
 }
 
-fn collect(
+pub(crate) fn collect(
     pipe: impl Read + Send + 'static,
     into: &Arc<Text>,
     mut seen: impl FnMut(&str) + Send + 'static,
@@ -258,8 +270,14 @@ pub(crate) fn token_of(user: u64, tasks: &str) -> String {
 
 /// A token that ends at this second.
 pub(crate) fn token_until(user: u64, tasks: &str, exp: u64) -> String {
-    let claims = format!(r#"{{"sub":"{user}","exp":{exp},"tasks":{tasks},{OURS}}}"#);
-    signed_as(TOKEN_SECRET, r#"{"alg":"HS256"}"#, &claims)
+    signed(&format!(
+        r#"{{"sub":"{user}","exp":{exp},"tasks":{tasks},{OURS}}}"#
+    ))
+}
+
+/// A good token of these claims.
+pub(crate) fn signed(claims: &str) -> String {
+    signed_as(TOKEN_SECRET, r#"{"alg":"HS256"}"#, claims)
 }
 
 /// A token of any header and claims, signed by HS256 with `secret`.
@@ -282,13 +300,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Reads a head, and what belongs to it: as much as its length says, or all until the end.
+    /// Reads a head, and what belongs to it: as much as its length says. Nothing beyond, where the next answer begins.
     pub(crate) fn read(stream: &mut TcpStream) -> Self {
-        let mut reader = BufReader::new(stream);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            match reader.read(&mut byte) {
+            match stream.read(&mut byte) {
                 Ok(1) => head.push(byte[0]),
                 other => panic!(
                     "no answer: {other:?} after {:?}",
@@ -315,7 +332,7 @@ impl Answer {
             .map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         // HEAD has a length and no body.
-        let _ = reader.read_exact(&mut body);
+        let _ = stream.read_exact(&mut body);
         Self {
             status,
             headers,
