@@ -134,8 +134,20 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// KiB of memory that the process has.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse().unwrap()
     }
 
     /// Whether the process is still there.
@@ -258,8 +270,14 @@ pub(crate) fn token_of(user: u64, tasks: &str) -> String {
 
 /// A token that ends at this second.
 pub(crate) fn token_until(user: u64, tasks: &str, exp: u64) -> String {
-    let claims = format!(r#"{{"sub":"{user}","exp":{exp},"tasks":{tasks},{OURS}}}"#);
-    signed_as(TOKEN_SECRET, r#"{"alg":"HS256"}"#, &claims)
+    signed(&format!(
+        r#"{{"sub":"{user}","exp":{exp},"tasks":{tasks},{OURS}}}"#
+    ))
+}
+
+/// A good token of these claims.
+pub(crate) fn signed(claims: &str) -> String {
+    signed_as(TOKEN_SECRET, r#"{"alg":"HS256"}"#, claims)
 }
 
 /// A token of any header and claims, signed by HS256 with `secret`.

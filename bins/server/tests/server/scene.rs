@@ -47,6 +47,14 @@ impl Scene {
         self.open(CHAT, &token()).0
     }
 
+    /// Such a one for which little waits to be read.
+    pub(crate) fn narrow_client(&self) -> Raw {
+        let bearer = format!("Authorization: Bearer {}", token());
+        let mut client = Raw::narrow(self.server.address).upgraded(&handshake(CHAT, &[&bearer]));
+        assert_eq!(client.json()["type"], "system:welcome");
+        client
+    }
+
     /// A WebSocket, and its welcome.
     pub(crate) fn open(&self, path: &str, token: &str) -> (Raw, Value) {
         open(&self.server, path, token)
