@@ -3,8 +3,10 @@
 #![deny(missing_docs)]
 
 mod crowd;
+mod progress;
 
 pub use crowd::{Crowd, NOW, message};
+pub use progress::Progress;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -5,6 +5,8 @@ use crate::lifecycle::Status;
 
 /// Longest piece of a refused text that an error repeats, in characters.
 const EXCERPT_MAX: usize = 48;
+/// Longest piece of what a parser says, in characters: it may repeat a whole text that it refuses.
+const SAID_MAX: usize = 200;
 
 /// Why something was refused. The text says what was wrong and what to do; [`Error::code`] is stable.
 ///
@@ -99,6 +101,19 @@ impl Error {
             Self::Unauthenticated => "unauthenticated",
             Self::Draining => "draining",
         }
+    }
+
+    /// JSON that is not of its form: `what` can't be read, and what the parser says of that, cut where it is long.
+    #[must_use]
+    pub fn unreadable(what: &str, error: &serde_json::Error) -> Self {
+        let said = error.to_string();
+        let excerpt: String = said.chars().take(SAID_MAX).collect();
+        let rest = if excerpt.len() < said.len() {
+            "…"
+        } else {
+            ""
+        };
+        Self::BadRequest(format!("{what}: {excerpt}{rest}"))
     }
 
     pub(crate) fn malformed(what: &'static str, got: &str, expected: &'static str) -> Self {

@@ -29,7 +29,7 @@ impl Payload {
     pub fn parse(json: &str) -> Result<Self, Error> {
         check_depth(json)?;
         let raw: Box<RawValue> = serde_json::from_str(json)
-            .map_err(|error| Error::BadRequest(format!("data is not valid JSON: {error}")))?;
+            .map_err(|error| Error::unreadable("data is not valid JSON", &error))?;
         Ok(Self(raw.into()))
     }
 
@@ -39,7 +39,7 @@ impl Payload {
     /// [`Error::BadRequest`] where it has no JSON form.
     pub fn from_value<T: Serialize>(value: &T) -> Result<Self, Error> {
         let json = serde_json::to_string(value)
-            .map_err(|error| Error::BadRequest(format!("data has no JSON form: {error}")))?;
+            .map_err(|error| Error::unreadable("data has no JSON form", &error))?;
         Self::parse(&json)
     }
 
@@ -94,12 +94,9 @@ pub(crate) fn check_depth(json: &str) -> Result<(), Error> {
             _ => {}
         }
         if depth > JSON_DEPTH_MAX {
-            return Err(Error::TooLarge {
-                what: "the JSON",
-                size: depth,
-                unit: "levels or more",
-                limit: JSON_DEPTH_MAX,
-            });
+            return Err(Error::BadRequest(format!(
+                "the JSON is nested deeper than {JSON_DEPTH_MAX} levels"
+            )));
         }
     }
     Ok(())
@@ -117,7 +114,7 @@ mod tests {
             Payload::parse(&nested(JSON_DEPTH_MAX + 1))
                 .unwrap_err()
                 .code(),
-            "too_large"
+            "bad_request"
         );
         assert!(Payload::parse(&format!(r#""{}""#, "[".repeat(1_000))).is_ok());
         assert!(Payload::parse(&format!(r#"["\\", "\"{}"]"#, "[".repeat(1_000))).is_ok());

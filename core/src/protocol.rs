@@ -143,9 +143,8 @@ impl Message {
 }
 
 fn bad_json(error: &serde_json::Error) -> Error {
-    Error::BadRequest(format!(
-        "the message can't be understood: {error}; expected {{\"op\":…,\"ref\":…}}"
-    ))
+    let what = "the message can't be understood as {\"op\":…,\"ref\":…}";
+    Error::unreadable(what, error)
 }
 
 fn need<T>(field: Option<T>, op: &str, name: &str) -> Result<T, Error> {

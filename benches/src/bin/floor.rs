@@ -1,6 +1,6 @@
 //! The least that a broadcast over TCP can cost: one frame encoded beforehand, one `write` a socket, nothing else.
 //!
-//! `floor [CONNECTIONS] [BROADCASTS]` writes and measures. It starts itself again as `floor read`, which only reads
+//! `floor [CONNECTIONS] [BROADCASTS] [IN_FLIGHT]` writes and measures. It starts itself again as `floor read`, which only reads
 //! and counts, so that the reader's CPU time is not in the figures. With two cores or more, pin the two apart:
 //! `FLOOR_READER_CPU=1 taskset -c 0 floor`.
 #![forbid(unsafe_code)]
@@ -9,22 +9,19 @@
     reason = "a measuring program prints its figures"
 )]
 
-use std::collections::VecDeque;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fanfare_benches::{raise_open_files, text_frame};
+use fanfare_benches::{Progress, raise_open_files, text_frame};
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-/// Broadcasts that the readers may lag behind, so that no socket's buffer fills and no write waits.
-const IN_FLIGHT: u64 = 64;
 const PAYLOAD: usize = 256;
 
 fn main() -> Outcome<()> {
@@ -37,14 +34,16 @@ fn main() -> Outcome<()> {
     }
     let connections = words.first().map_or(Ok(1_000), |word| word.parse())?;
     let broadcasts = words.get(1).map_or(Ok(1_000), |word| word.parse())?;
-    if connections == 0 || broadcasts == 0 {
-        return Err("CONNECTIONS and BROADCASTS must be at least 1".into());
+    // So far may the readers lag behind: no socket's buffer fills, no write waits.
+    let in_flight = words.get(2).map_or(Ok(64), |word| word.parse())?;
+    if connections == 0 || broadcasts == 0 || in_flight == 0 {
+        return Err("CONNECTIONS, BROADCASTS and IN_FLIGHT must be at least 1".into());
     }
-    write(connections, broadcasts)
+    write(connections, broadcasts, in_flight)
 }
 
 /// Accepts the reader's connections, broadcasts to them and prints what that cost this process.
-fn write(connections: usize, broadcasts: u64) -> Outcome<()> {
+fn write(connections: usize, broadcasts: u64, in_flight: u64) -> Outcome<()> {
     let frame = text_frame(&[b'x'; PAYLOAD]);
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let program = std::env::current_exe()?;
@@ -75,7 +74,7 @@ fn write(connections: usize, broadcasts: u64) -> Outcome<()> {
     let mut acknowledged = 0;
     for sent in 0..broadcasts {
         // The reader prints one byte for each broadcast that all its connections have.
-        while sent - acknowledged >= IN_FLIGHT {
+        while sent - acknowledged >= in_flight {
             let read = seen.read(&mut [0; 64])?;
             if read == 0 {
                 return Err("the reader ended early".into());
@@ -137,7 +136,7 @@ fn read(address: &str, connections: usize, frame: usize) -> Outcome<()> {
         )?;
         sockets.push((socket, 0));
     }
-    let mut progress = Progress::default();
+    let mut progress = Progress::new(connections);
     let mut ready = Vec::with_capacity(1_024);
     let mut buffer = vec![0; 64 * 1_024];
     let mut open = connections;
@@ -160,35 +159,11 @@ fn read(address: &str, connections: usize, frame: usize) -> Outcome<()> {
             let frames = *bytes / frame;
             *bytes += read;
             for number in frames..*bytes / frame {
-                progress.arrived(number, connections, &mut complete);
+                complete.extend(vec![b'.'; progress.arrived(number)]);
             }
         }
         output.write_all(&complete)?;
         output.flush()?;
     }
     Ok(())
-}
-
-/// How many connections have each broadcast that not all have yet.
-#[derive(Default)]
-struct Progress {
-    first: usize,
-    counts: VecDeque<usize>,
-}
-
-impl Progress {
-    fn arrived(&mut self, number: usize, connections: usize, complete: &mut Vec<u8>) {
-        let at = number - self.first;
-        if self.counts.len() <= at {
-            self.counts.resize(at + 1, 0);
-        }
-        if let Some(count) = self.counts.get_mut(at) {
-            *count += 1;
-        }
-        while self.counts.front() == Some(&connections) {
-            self.counts.pop_front();
-            self.first += 1;
-            complete.push(b'.');
-        }
-    }
 }

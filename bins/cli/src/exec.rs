@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_signal::{Signal, Signals};
+use fanfare_core::TaskId;
 use fanfare_websocket::client::{Api, fresh_id};
 use futures::StreamExt;
 use rustix::process::Signal as Number;
@@ -73,11 +74,12 @@ pub(crate) async fn run(args: Exec, connection: &Connection) -> Result<u8, Error
     ));
     let (shared, news) = Shared::new(Feed::new(fresh_id().to_string()), Secrets::of(connection));
     let command = shown(&args.command);
+    // What comes through a user's room names that room only: so the data says which task it is about.
     let created = match &args.title {
-        Some(title) => json!({ "title": title }),
+        Some(title) => json!({ "task": task, "title": title }),
         None => {
             let command = shared.mask(command);
-            json!({ "title": command, "command": command })
+            json!({ "task": task, "title": command, "command": command })
         }
     };
     shared.with(|feed| feed.say("task:created", &created));
@@ -101,9 +103,9 @@ pub(crate) async fn run(args: Exec, connection: &Connection) -> Result<u8, Error
     let started = Instant::now();
     let status = match Child::spawn(&args.command, Wiring::choose(pty), task) {
         Ok((child, outputs)) => {
-            shared.with(|feed| feed.say("task:started", &json!({})));
+            shared.with(|feed| feed.say("task:started", &json!({ "task": task })));
             let (end, asked) = watch(child, outputs, &shared, &notes, &mut signals).await?;
-            tell(&shared, end, asked, started.elapsed());
+            tell(&shared, task, end, asked, started.elapsed());
             end.status()
         }
         Err(error) => {
@@ -113,7 +115,7 @@ pub(crate) async fn run(args: Exec, connection: &Connection) -> Result<u8, Error
             shared.with(|feed| {
                 feed.end(
                     "task:failed",
-                    &json!({ "exit_code": status, "error": shared.mask(words) }),
+                    &json!({ "task": task, "exit_code": status, "error": shared.mask(words) }),
                 )
             });
             status
@@ -123,7 +125,7 @@ pub(crate) async fn run(args: Exec, connection: &Connection) -> Result<u8, Error
     Ok(status)
 }
 
-fn fresh_task() -> fanfare_core::TaskId {
+fn fresh_task() -> TaskId {
     fresh_id()
         .as_str()
         .parse()
@@ -249,8 +251,9 @@ fn ask(child: &Child, signal: Signal, asked: &mut Option<&'static str>) {
 }
 
 /// The last event of the task.
-fn tell(shared: &Shared, end: End, asked: Option<&str>, took: Duration) {
+fn tell(shared: &Shared, task: TaskId, end: End, asked: Option<&str>, took: Duration) {
     let mut data = serde_json::Map::new();
+    data.insert("task".to_owned(), task.to_string().into());
     match end {
         End::Exited(code) => data.insert("exit_code".to_owned(), code.into()),
         End::Killed(signal) => data.insert("signal".to_owned(), signal_name(signal).into()),

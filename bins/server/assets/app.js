@@ -27,8 +27,8 @@ const recent = new RecentTasks({ open, href, live: () => fanfare?.state.state ==
 function begin() {
   const { user } = view;
   const room = `user:${user}`;
-  fanfare?.close();
   for (const id of [...panels.keys()]) remove(id);
+  fanfare?.close();
   firstSeq = null;
   const mine = (fanfare = connect({
     getToken: async () => {
@@ -45,23 +45,20 @@ function begin() {
     notifications.welcomed(info);
     recent.refresh(0);
   });
-  mine.on('system:joined', ({ data }) => panels.get(data.room.slice(5))?.joined(data));
-  mine.on('system:gap', ({ data }) => (data.room === room ? notifications : panels.get(data.room.slice(5)))?.gap(data));
-  mine.on('system:left', ({ data }) => panels.get(data.room.slice(5))?.left(data.reason));
-  mine.on('*', (event) => arrived(event, room));
+  mine.on('system:gap', ({ data }) => notifications.gap(data), { room });
+  mine.on('*', (event) => notified(event, event.rooms[room]), { room });
   showLink(mine.state);
   showUser();
   for (const id of view.tasks) add(id);
   shown();
 }
 
-function arrived(event, room) {
-  for (const name of Object.keys(event.rooms)) panels.get(name.slice(5))?.event(event);
-  if (!(room in event.rooms)) return;
+/** An event came through the user's room. */
+function notified(event, seq) {
   notifications.add(event);
   if (event.type.startsWith('task:') && event.type !== 'task:status') recent.refresh();
   const task = taskOf(event);
-  if (event.type === 'task:created' && task && event.rooms[room] > firstSeq && byId('auto-open').checked) openByItself(task);
+  if (event.type === 'task:created' && task && seq > firstSeq && byId('auto-open').checked) openByItself(task);
 }
 
 function openByItself(task) {
@@ -80,6 +77,13 @@ function add(id) {
   const panel = new TaskPanel(id, { user, send: (...what) => fanfare.send(...what), onClose: () => close(id) });
   panels.set(id, panel);
   byId('watching').append(panel.node);
+  const { room } = panel;
+  panel.offs = [
+    fanfare.on('*', (event) => panel.event(event), { room }),
+    fanfare.on('system:joined', ({ data }) => panel.joined(data), { room }),
+    fanfare.on('system:gap', ({ data }) => panel.gap(data), { room }),
+    fanfare.on('system:left', ({ data }) => panel.left(data.reason), { room }),
+  ];
   fanfare.join(id, { since: 'oldest' }).catch((error) => {
     if (error.code !== 'left' && error.code !== 'closed') panel.refused(error);
   });
@@ -87,9 +91,11 @@ function add(id) {
 }
 
 function remove(id) {
-  panels.get(id)?.node.remove();
+  const panel = panels.get(id);
+  for (const off of panel.offs) off();
+  panel.node.remove();
   panels.delete(id);
-  fanfare?.leave(id);
+  fanfare.leave(id);
 }
 
 /** Opens a task, or goes to it where it is open. */

@@ -9,18 +9,18 @@
 mod server;
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::TcpListener;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey};
-use server::{API_KEY, SOCKET_KEY, Server, TASK, TOKEN_SECRET, handshake, token};
-
-const NOTIFICATIONS: &str = "/v1/user/notifications";
+use server::raw::{Got, Raw, frame};
+use server::scene::{NOTIFICATIONS, SECRET, Scene};
+use server::{
+    API_KEY, OURS, SOCKET_KEY, Server, TASK, TOKEN_SECRET, handshake, signed_as, token, token_of,
+};
 
 #[test]
 fn every_fault_of_a_handshake_has_its_answer() {
-    let mut server = Server::start(&[]);
+    let mut scene = Scene::start(&[]);
     #[rustfmt::skip]
     let rows: &[(&[&str], u16, &str, &str)] = &[
         (&[], 101, "sec-websocket-accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
@@ -39,28 +39,29 @@ fn every_fault_of_a_handshake_has_its_answer() {
         (&["+X-Long: "], 101, "", ""),
     ];
     for (changes, status, name, value) in rows {
-        let answer = server.send(handshake(NOTIFICATIONS, changes));
+        let answer = scene.send(handshake(NOTIFICATIONS, changes));
         assert_eq!(answer.status, *status, "{changes:?}: {answer:?}");
         assert_eq!(answer.header(name), *value, "{changes:?}: {answer:?}");
         if *status != 101 {
             answer.code();
         }
+        scene.assert_unharmed(&format!("{changes:?}"));
     }
     for method in ["POST", "PUT", "HEAD", "OPTIONS"] {
         let text = handshake(NOTIFICATIONS, &[]).replacen("GET", method, 1);
-        let answer = server.send(text);
+        let answer = scene.send(text);
         assert_eq!(
             (answer.status, answer.header("allow")),
             (405, "GET"),
             "{method}"
         );
+        scene.assert_unharmed(method);
     }
-    server.assert_unharmed(&[]);
 }
 
 #[test]
 fn a_head_that_http_does_not_allow_is_refused_and_the_connection_closed() {
-    let mut server = Server::start(&[]);
+    let mut scene = Scene::start(&[]);
     let good = handshake(NOTIFICATIONS, &[]);
     let many: String = (0..101)
         .map(|number| format!("X-{number}: y\r\n"))
@@ -104,7 +105,7 @@ fn a_head_that_http_does_not_allow_is_refused_and_the_connection_closed() {
             400,
         ),
     ] {
-        let mut stream = server.connect();
+        let mut stream = scene.connect();
         let _ = stream.write_all(text.as_bytes());
         let mut answer = Vec::new();
         // Where it sent more than was read, a reset may follow the answer.
@@ -115,15 +116,15 @@ fn a_head_that_http_does_not_allow_is_refused_and_the_connection_closed() {
             "{name}: {answer:?}"
         );
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{name}: {answer:?}");
+        scene.assert_unharmed(name);
     }
-    server.assert_unharmed(&[]);
 }
 
 #[test]
 fn who_does_not_finish_a_head_is_cut_off_however_it_dawdles() {
-    let mut server = Server::start(&["--handshake-timeout", "300ms"]);
-    let mut silent = server.connect();
-    let mut slow = server.connect();
+    let mut scene = Scene::start(&["--handshake-timeout", "300ms"]);
+    let mut silent = scene.connect();
+    let mut slow = scene.connect();
     // The pace of the sender, not a wait for anything: a byte whenever nothing came for so long.
     slow.set_read_timeout(Some(Duration::from_millis(20)))
         .unwrap();
@@ -140,13 +141,13 @@ fn who_does_not_finish_a_head_is_cut_off_however_it_dawdles() {
     };
     assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
     assert_eq!(silent.read(&mut [0]).unwrap(), 0);
-    server.assert_unharmed(&[]);
+    scene.assert_unharmed("silent and slow");
 }
 
 #[test]
 fn only_listed_origins_pass_once_there_is_a_list() {
     let list = "https://app.example.com,https://*.example.org";
-    let mut listed = Server::start(&["--allowed-origins", list]);
+    let mut listed = Scene::start(&["--allowed-origins", list]);
     let open = Server::start(&[]);
     for (origin, status) in [
         ("Origin: https://app.example.com", 101),
@@ -162,13 +163,13 @@ fn only_listed_origins_pass_once_there_is_a_list() {
         let text = handshake(NOTIFICATIONS, &[origin]);
         assert_eq!(listed.send(&text).status, status, "{origin}");
         assert_eq!(open.send(&text).status, 101, "{origin}");
+        listed.assert_unharmed(origin);
     }
-    listed.assert_unharmed(&[]);
 }
 
 #[test]
 fn paths_and_ids_are_taken_strictly() {
-    let server = Server::start(&[]);
+    let mut scene = Scene::start(&[]);
     let upper = TASK.to_uppercase();
     for (path, status) in [
         (format!("/v1/tasks/{TASK}/chat"), 101),
@@ -187,83 +188,103 @@ fn paths_and_ids_are_taken_strictly() {
         (format!("{NOTIFICATIONS}?since=user:7@e:1,user:7@e:2"), 400),
         (format!("{NOTIFICATIONS}?since=user:7@e:1"), 101),
     ] {
-        assert_eq!(server.send(handshake(&path, &[])).status, status, "{path}");
+        assert_eq!(scene.send(handshake(&path, &[])).status, status, "{path}");
+        scene.assert_unharmed(&path);
     }
 }
 
-/// A token of any header and claims, signed by HS256 with `secret`.
-fn signed(secret: &str, header: &str, claims: &str) -> String {
-    let message = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header),
-        URL_SAFE_NO_PAD.encode(claims)
-    );
-    let key = EncodingKey::from_secret(secret.as_bytes());
-    let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, Algorithm::HS256).unwrap();
-    format!("{message}.{signature}")
-}
-
 #[test]
-fn a_token_that_does_not_hold_is_401_before_the_upgrade() {
-    let mut server = Server::start(&[
+fn a_token_that_does_not_hold_is_401_before_the_upgrade_and_4500_after_it() {
+    let mut scene = Scene::start(&[
         "--token-issuer",
         "https://id.example",
         "--token-audience",
         "fanfare",
     ]);
-    let ours = r#""iss":"https://id.example","aud":"fanfare""#;
-    let hs256 = |claims: &str| signed(TOKEN_SECRET, r#"{"alg":"HS256"}"#, claims);
-    let claims = format!(r#"{{"sub":"7","exp":4000000000,{ours}}}"#);
-    let mut tokens = Vec::new();
+    // Where keys are said to be; nobody must come for them.
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/keys", elsewhere.local_addr().unwrap());
+    let hs256 = r#"{"alg":"HS256"}"#;
+    let names_keys = format!(r#"{{"alg":"HS256","jku":"{url}","x5u":"{url}","kid":"{url}"}}"#);
+    let has_key = r#"{"alg":"HS256","jwk":{"kty":"oct","k":"YW5vdGhlciBzZWNyZXQ"}}"#;
+    let good = format!(r#"{{"sub":"7","exp":4000000000,{OURS}}}"#);
+    let claims = |text: &str| signed_as(TOKEN_SECRET, hs256, text);
     #[rustfmt::skip]
     let rows = [
-        ("good", hs256(&claims), 101),
-        ("alg none", signed(TOKEN_SECRET, r#"{"alg":"none"}"#, &claims), 401),
-        ("alg RS256", signed(TOKEN_SECRET, r#"{"alg":"RS256"}"#, &claims), 401),
-        ("another secret", signed("another secret", r#"{"alg":"HS256"}"#, &claims), 401),
-        ("expired", hs256(&format!(r#"{{"sub":"7","exp":1000000000,{ours}}}"#)), 401),
-        ("nbf ahead", hs256(&format!(r#"{{"sub":"7","exp":4000000001,"nbf":4000000000,{ours}}}"#)), 401),
-        ("wrong iss", hs256(&claims.replace("id.example", "evil.test")), 401),
-        ("wrong aud", hs256(&claims.replace("fanfare", "other")), 401),
-        ("no exp", hs256(&format!(r#"{{"sub":"7",{ours}}}"#)), 401),
-        ("exp text", hs256(&format!(r#"{{"sub":"7","exp":"x",{ours}}}"#)), 401),
-        ("exp 1e400", hs256(&format!(r#"{{"sub":"7","exp":1e400,{ours}}}"#)), 401),
-        ("9 KiB", "x".repeat(9 << 10), 401),
-        ("not ASCII", "schlüssel".to_owned(), 401),
-        ("empty", String::new(), 401),
+        ("good", claims(&good), true),
+        ("names keys elsewhere", signed_as(TOKEN_SECRET, &names_keys, &good), true),
+        ("is signed by keys elsewhere", signed_as("another secret", &names_keys, &good), false),
+        ("is signed by its own key", signed_as("another secret", has_key, &good), false),
+        ("another secret", signed_as("another secret", hs256, &good), false),
+        ("alg none", signed_as(TOKEN_SECRET, r#"{"alg":"none"}"#, &good), false),
+        ("alg none, unsigned", signed_as("", r#"{"alg":"none"}"#, &good).rsplit_once('.').unwrap().0.to_owned() + ".", false),
+        ("alg RS256", signed_as(TOKEN_SECRET, r#"{"alg":"RS256"}"#, &good), false),
+        ("critical header", signed_as(TOKEN_SECRET, r#"{"alg":"HS256","crit":["b64"],"b64":false}"#, &good), false),
+        ("expired", claims(&format!(r#"{{"sub":"7","exp":1000000000,{OURS}}}"#)), false),
+        ("nbf ahead", claims(&format!(r#"{{"sub":"7","exp":4000000001,"nbf":4000000000,{OURS}}}"#)), false),
+        ("wrong iss", claims(&good.replace("id.example", "evil.test")), false),
+        ("wrong aud", claims(&good.replace("fanfare", "other")), false),
+        ("no iss, no aud", claims(r#"{"sub":"7","exp":4000000000}"#), false),
+        ("no exp", claims(&format!(r#"{{"sub":"7",{OURS}}}"#)), false),
+        ("exp text", claims(&format!(r#"{{"sub":"7","exp":"x",{OURS}}}"#)), false),
+        ("exp 1e400", claims(&format!(r#"{{"sub":"7","exp":1e400,{OURS}}}"#)), false),
+        ("sub is a number", claims(&good.replace("\"7\"", "7")), false),
+        ("sub is no user", claims(&good.replace("\"7\"", "\"-7\"")), false),
+        ("9 KiB", SECRET.repeat(1 << 10) + &SECRET.repeat(512), false),
+        ("not ASCII", format!("{SECRET}-schlüssel"), false),
+        ("empty", String::new(), false),
     ];
-    for (name, token, status) in rows {
-        let answer = server.send(handshake(
-            NOTIFICATIONS,
-            &[&format!("Authorization: Bearer {token}")],
-        ));
-        assert_eq!(answer.status, status, "{name}: {answer:?}");
-        if status == 401 {
-            assert!(
-                answer.header("www-authenticate").starts_with("Bearer"),
-                "{name}: {answer:?}"
-            );
+    for (name, token, holds) in rows {
+        let bearer = format!("Authorization: Bearer {token}");
+        let answer = scene.send(handshake(NOTIFICATIONS, &[&bearer]));
+        assert_eq!(
+            answer.status,
+            if holds { 101 } else { 401 },
+            "{name}: {answer:?}"
+        );
+        if !holds {
+            let challenge = answer.header("www-authenticate");
+            assert!(challenge.starts_with("Bearer"), "{name}: {answer:?}");
             answer.code();
         }
-        tokens.push(token);
+        let mut client = Raw::upgrade(scene.address, &handshake(NOTIFICATIONS, &[]));
+        let auth = serde_json::json!({"op": "auth", "token": token}).to_string();
+        client.send(&frame(0x81, auth.as_bytes()));
+        if holds {
+            assert_eq!(client.json()["type"], "system:welcome", "{name}");
+        } else {
+            let (last, goodbye) = client.close();
+            assert!(
+                matches!(last, Got::Close(Some(4500), _)),
+                "{name}: {last:?}"
+            );
+            assert!(goodbye.unwrap().contains(r#""retry":"never""#), "{name}");
+        }
+        scene.assert_unharmed(name);
     }
-    // Larger than any head may be.
-    let answer = server.send(handshake(
-        &format!("{NOTIFICATIONS}?token={}", "x".repeat(1 << 20)),
-        &[],
-    ));
-    assert_eq!(answer.status, 431);
-    let tokens: Vec<&str> = tokens
-        .iter()
-        .map(String::as_str)
-        .filter(|token| !token.is_empty())
-        .collect();
-    server.assert_unharmed(&tokens);
+    assert!(elsewhere.accept().is_err(), "somebody came for keys");
+}
+
+#[test]
+fn a_token_of_a_mebibyte_is_too_large_wherever_it_stands() {
+    let mut scene = Scene::start(&[]);
+    let token = SECRET.repeat((1 << 20) / SECRET.len());
+    let in_query = handshake(&format!("{NOTIFICATIONS}?token={token}"), &[]);
+    let bearer = format!("Authorization: Bearer {token}");
+    for text in [in_query, handshake(NOTIFICATIONS, &[&bearer])] {
+        assert_eq!(scene.send(text).status, 431);
+    }
+    let mut client = Raw::upgrade(scene.address, &handshake(NOTIFICATIONS, &[]));
+    let auth = format!(r#"{{"op":"auth","token":"{token}"}}"#);
+    client.send(&frame(0x81, auth.as_bytes()));
+    assert!(matches!(client.close().0, Got::Close(Some(1009), _)));
+    scene.assert_unharmed("1 MiB");
 }
 
 #[test]
 fn a_token_comes_in_three_ways_and_never_into_the_log() {
-    let mut server = Server::start(&[]);
+    let mut scene = Scene::start(&[]);
     let token = token();
     let bearer = format!("Authorization: Bearer {token}");
     let offered = format!("+Sec-WebSocket-Protocol: fanfare.v1, fanfare.token.{token}");
@@ -273,7 +294,7 @@ fn a_token_comes_in_three_ways_and_never_into_the_log() {
         (NOTIFICATIONS, vec![&offered]),
         (&in_query, vec![]),
     ] {
-        let answer = server.send(handshake(path, &changes));
+        let answer = scene.send(handshake(path, &changes));
         assert_eq!(answer.status, 101, "{answer:?}");
         assert!(
             !answer.header("sec-websocket-protocol").contains("token"),
@@ -290,28 +311,16 @@ fn a_token_comes_in_three_ways_and_never_into_the_log() {
             vec![bearer.as_str(), "+Authorization: Bearer other"],
         ),
     ] {
-        assert_eq!(
-            server.send(handshake(&path, &changes)).status,
-            400,
-            "{path}"
-        );
+        assert_eq!(scene.send(handshake(&path, &changes)).status, 400, "{path}");
     }
-    server.assert_unharmed(&[&token]);
+    scene.assert_unharmed("three ways");
 }
 
 #[test]
 fn a_task_that_the_token_does_not_name_is_403_and_a_deleted_one_410() {
     let server = Server::start(&[]);
-    let one = signed(
-        TOKEN_SECRET,
-        r#"{"alg":"HS256"}"#,
-        &format!(r#"{{"sub":"7","exp":4000000000,"tasks":["{TASK}"]}}"#),
-    );
-    let none = signed(
-        TOKEN_SECRET,
-        r#"{"alg":"HS256"}"#,
-        r#"{"sub":"7","exp":4000000000}"#,
-    );
+    let one = token_of(7, &format!(r#"["{TASK}"]"#));
+    let none = token_of(7, "[]");
     let status = |task: &str, token: &str| {
         let text = handshake(
             &format!("/v1/tasks/{task}/chat"),
@@ -336,7 +345,7 @@ fn a_task_that_the_token_does_not_name_is_403_and_a_deleted_one_410() {
 
 #[test]
 fn the_bus_is_for_back_ends() {
-    let mut server = Server::start(&[]);
+    let mut scene = Scene::start(&[]);
     let bearer = |text: &str| format!("Authorization: Bearer {text}");
     for (path, header, status) in [
         ("/v1/bus?types=task:*,chat:message", bearer(API_KEY), 101),
@@ -351,13 +360,11 @@ fn the_bus_is_for_back_ends() {
         ),
         ("/v1/bus?types=task:*", bearer(&token()), 403),
     ] {
-        assert_eq!(
-            server.send(handshake(path, &[&header])).status,
-            status,
-            "{path} {header:.24}"
-        );
+        let row = format!("{path} {header:.24}");
+        let answer = scene.send(handshake(path, &[&header]));
+        assert_eq!(answer.status, status, "{row}");
+        scene.assert_unharmed(&row);
     }
-    server.assert_unharmed(&[]);
 }
 
 #[test]

@@ -6,21 +6,24 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use fanfare_core::{AuthError, Open, Pattern, Principal, RoomId, Snapshot, TaskId, Token, UserId};
-use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST,
+};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use matchit::Router;
 use serde::Serialize;
 
 use crate::asset::{Asset, Tagged};
 use crate::credentials::{self, Credentials};
 use crate::metrics::{self, Metrics};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::publish::Endpoint;
 use crate::route::{Joins, Route, To, Use};
-use crate::upgrade::{self, Handshake, Query};
+use crate::upgrade::{self, Handshake, Query, Refusal};
 use crate::{Answer, Origins, Respond, Shard, dev, publish, request_body};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -79,6 +82,13 @@ pub struct Api {
     metrics: Metrics,
 }
 
+/// What became of a disconnect.
+#[derive(Serialize)]
+struct Disconnected {
+    user: RoomId,
+    disconnected: usize,
+}
+
 /// A line of `/dev/tasks`.
 #[derive(Serialize)]
 struct RecentTask {
@@ -120,9 +130,12 @@ impl Api {
     async fn answer(
         &self,
         head: &Parts,
-        body: Incoming,
+        body: &mut Incoming,
         route: Option<(Route, &str)>,
     ) -> Result<Answer, Problem> {
+        if !names_its_host(head) {
+            return Err(Refusal::Host.into());
+        }
         let (route, id) = route.ok_or_else(Problem::not_found)?;
         let used = route.used();
         if head.method == Method::OPTIONS && used != Use::WebSocket {
@@ -132,11 +145,8 @@ impl Api {
             return Err(Problem::method_not_allowed(used.methods()));
         }
         if !self.options.origins.admits(&head.headers) && !matches!(route, Route::Asset(_)) {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "origin",
-                "pages of this origin may not use this server",
-            ));
+            let detail = "pages of this origin may not use this server";
+            return Err(Problem::new(Code::Origin, detail));
         }
         let response = match route {
             Route::Socket(joins) => return self.upgrade(head, joins, id),
@@ -199,14 +209,15 @@ impl Api {
         let presented = authorization.and_then(credentials::bearer);
         match presented.map(|token| self.credentials.client(token, self.shard.now().wall)) {
             None => Err(Problem::unauthorized(
-                "unauthenticated",
+                Code::Unauthenticated,
                 "this is for back ends: send `Authorization: Bearer {API key}`",
             )),
             Some(Err(_)) => Err(Problem::unauthorized(
-                "bad_api_key",
+                Code::BadApiKey,
                 "this is not the API key",
             )),
-            Some(Ok(_)) => Err(Problem::forbidden(
+            Some(Ok(_)) => Err(Problem::new(
+                Code::Forbidden,
                 "this is for back ends, with the API key: a client's token does not do",
             )),
         }
@@ -215,7 +226,7 @@ impl Api {
     async fn publish(
         &self,
         headers: &HeaderMap,
-        body: Incoming,
+        body: &mut Incoming,
         endpoint: Endpoint,
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let options = &self.options;
@@ -228,7 +239,10 @@ impl Api {
         let devices = self.shard.with_hub(|hub, _| hub.devices(user));
         let disconnected: usize = devices.iter().map(|device| device.connected).sum();
         self.shard.disconnect(user);
-        json(&serde_json::json!({ "user": RoomId::User(user), "disconnected": disconnected }))
+        json(&Disconnected {
+            user: user.into(),
+            disconnected,
+        })
     }
 
     fn task(&self, head: &Parts, id: &str) -> Result<Response<Full<Bytes>>, Problem> {
@@ -249,7 +263,7 @@ impl Api {
         }
         let token = authorization.and_then(credentials::bearer).ok_or_else(|| {
             let detail = "send `Authorization: Bearer {API key, or a token that names this task}`";
-            Problem::unauthorized("unauthenticated", detail)
+            Problem::unauthorized(Code::Unauthenticated, detail)
         })?;
         Ok(Reader::Client(
             self.credentials.client(token, self.shard.now().wall)?,
@@ -312,7 +326,7 @@ impl Api {
     }
 
     fn ready(&self) -> Result<Response<Full<Bytes>>, Problem> {
-        if self.shard.with_hub(|hub, _| hub.is_draining()) {
+        if self.shard.is_draining() {
             return Err(fanfare_core::Error::Draining.into());
         }
         Ok(text(StatusCode::OK, "ready\n"))
@@ -320,13 +334,8 @@ impl Api {
 
     fn metrics(&self) -> Result<Response<Full<Bytes>>, Problem> {
         let series = self.metrics.text(&self.shard.counters());
-        let series = series.map_err(|_| {
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal",
-                "the metrics could not be printed",
-            )
-        })?;
+        let series =
+            series.map_err(|_| Problem::new(Code::Internal, "the metrics could not be printed"))?;
         Ok(respond(
             HeaderValue::from_static(metrics::CONTENT_TYPE),
             series.into(),
@@ -344,10 +353,22 @@ impl Api {
         json(&serde_json::json!({ "tasks": tasks }))
     }
 
-    /// Adds what every answer to this request bears, counts it and logs it.
-    fn finish(&self, head: &Parts, route: Option<Route>, answer: &mut Answer, began: Instant) {
+    /// Adds what every answer to this request bears, counts it and logs it. `read` says whether all of the body was.
+    fn finish(
+        &self,
+        head: &Parts,
+        route: Option<Route>,
+        answer: &mut Answer,
+        read: bool,
+        began: Instant,
+    ) {
         let status = match answer {
             Answer::Response(response) => {
+                // Where the next request begins is not known, or it had better go to another server.
+                if !read || self.shard.is_draining() {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
                 match route {
                     Some(Route::DevToken | Route::DevTasks) => {}
                     // What everybody may have, every page may import.
@@ -379,16 +400,31 @@ impl Api {
 impl Respond for Api {
     async fn respond(&self, request: Request<Incoming>) -> Answer {
         let began = Instant::now();
-        let (head, body) = request.into_parts();
+        let (head, mut body) = request.into_parts();
         let matched = self.routes.at(head.uri.path()).ok();
         let route = matched
             .as_ref()
             .map(|matched| (*matched.value, matched.params.get("id").unwrap_or_default()));
-        let answer = self.answer(&head, body, route).await;
+        let answer = self.answer(&head, &mut body, route).await;
         let mut answer = answer.unwrap_or_else(|problem| Answer::Response(problem.into_response()));
-        self.finish(&head, route.map(|(route, _)| route), &mut answer, began);
+        let (route, read) = (route.map(|(route, _)| route), body.is_end_stream());
+        self.finish(&head, route, &mut answer, read, began);
         answer
     }
+}
+
+/// Whether the host stands there once, as RFC 9112, section 3.2, wants it; HTTP/1.0 knows requests without one.
+fn names_its_host(head: &Parts) -> bool {
+    let mut hosts = head.headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (None, _) => head.version < Version::HTTP_11,
+        (Some(host), None) => host.is_empty() || is_authority(host),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn is_authority(host: &HeaderValue) -> bool {
+    !host.as_bytes().contains(&b'@') && Authority::try_from(host.as_bytes()).is_ok()
 }
 
 /// Whether no other page may ever read the answer.

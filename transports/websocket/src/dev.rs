@@ -10,7 +10,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName};
 
 use crate::TokenKey;
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// Seconds for which a token of `--dev` holds: 12 hours.
 pub const DEV_TOKEN_S: u64 = 12 * 60 * 60;
@@ -58,7 +58,8 @@ pub(crate) fn check(headers: &HeaderMap) -> Result<(), Problem> {
     let origin = one(headers, &ORIGIN).and_then(|origin| origin.strip_prefix("http://"));
     match host {
         Some(host) if !headers.contains_key(ORIGIN) || origin == Some(host) => Ok(()),
-        _ => Err(Problem::forbidden(
+        _ => Err(Problem::new(
+            Code::Forbidden,
             "only this machine's own page may ask for this: open it by 127.0.0.1 or localhost",
         )),
     }

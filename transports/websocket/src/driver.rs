@@ -56,6 +56,8 @@ pub(crate) struct State<S> {
     /// Those that it has forgotten, until their last bytes are written and taken.
     closing: BTreeMap<ConnId, Rc<Socket<S>>>,
     pub(crate) sockets: usize,
+    /// HTTP requests that were not answered yet.
+    pub(crate) requests: usize,
     /// To be written.
     ready: Vec<Rc<Socket<S>>>,
     /// Room for what leaves the hub and is written at once.
@@ -78,6 +80,7 @@ impl<S> State<S> {
             open: Vec::new(),
             closing: BTreeMap::new(),
             sockets: 0,
+            requests: 0,
             ready: Vec::new(),
             outgoing: Outgoing::default(),
             publishes: BTreeMap::new(),
@@ -151,8 +154,13 @@ impl<S> State<S> {
         self.wake_drain();
     }
 
-    fn wake_drain(&mut self) {
-        if self.drained && self.sockets == 0 {
+    /// Whether it was drained, and nobody is served any more.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.drained && self.sockets == 0 && self.requests == 0
+    }
+
+    pub(crate) fn wake_drain(&mut self) {
+        if self.is_empty() {
             self.draining.drain(..).for_each(Waker::wake);
         }
     }

@@ -152,7 +152,7 @@ pub(crate) async fn serve<R: Respond>(
         course: Rc::clone(&course),
     };
     // On the heap: of a connection that became a WebSocket nothing of this remains.
-    let Some((tcp, read)) = Box::pin(speak(stream, &course, respond)).await else {
+    let Some((tcp, read)) = Box::pin(speak(stream, &course, &shard, respond)).await else {
         return;
     };
     match course.open.take() {
@@ -165,14 +165,18 @@ pub(crate) async fn serve<R: Respond>(
 async fn speak<R: Respond>(
     stream: Scanned,
     course: &Rc<Course>,
+    shard: &Shard,
     respond: Rc<R>,
 ) -> Option<(Tcp, Bytes)> {
     let service = service_fn(|request| {
         let respond = Rc::clone(&respond);
         let course = Rc::clone(course);
+        let under_way = shard.begin_request();
         course.phase.set(Phase::Request(Instant::now()));
         Box::pin(async move {
             let answer = respond.respond(request).await;
+            // In this turn hyper writes the answer; who waits for the guard has one of the next.
+            drop(under_way);
             Ok::<_, Infallible>(course.answered(answer))
         })
     });

@@ -115,8 +115,16 @@ impl ShardSeries {
         let mut counter = |name: &str, help: &str, counter: &Counter| {
             registry.register(name, help, counter.clone())
         };
-        counter("accepted", "TCP connections accepted", &self.accepted);
-        counter("accept_errors", "Accepts that failed", &self.accept_errors);
+        counter(
+            "tcp_connections_accepted",
+            "TCP connections accepted, for HTTP and WebSockets",
+            &self.accepted,
+        );
+        counter(
+            "tcp_accept_errors",
+            "TCP connections that could not be accepted",
+            &self.accept_errors,
+        );
         counter("connections_opened", "WebSockets opened", &self.opened);
         counter(
             "messages_read",

@@ -13,14 +13,63 @@ use crate::upgrade::Refusal;
 
 /// Seconds after which a publish that met a draining server is best tried again.
 const DRAINING_RETRY: HeaderValue = HeaderValue::from_static("5");
-/// Seconds after which a client above its rate may go on.
-const RATE_RETRY: HeaderValue = HeaderValue::from_static("1");
+
+/// The codes, each with its name and the status of its answers.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident $name:literal $status:ident,)*) => {
+        /// Why a request was refused, for programs: the names are stable. `docs/http-api.md` has each of them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl Code {
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$code,)*];
+
+            const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$code => $name,)*
+                }
+            }
+
+            const fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$code => StatusCode::$status,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    BadRequest "bad_request" BAD_REQUEST,
+    ReservedType "reserved_type" BAD_REQUEST,
+    Unauthenticated "unauthenticated" UNAUTHORIZED,
+    BadApiKey "bad_api_key" UNAUTHORIZED,
+    BadToken "bad_token" UNAUTHORIZED,
+    TokenExpired "token_expired" UNAUTHORIZED,
+    Forbidden "forbidden" FORBIDDEN,
+    Origin "origin" FORBIDDEN,
+    NotFound "not_found" NOT_FOUND,
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED,
+    Timeout "timeout" REQUEST_TIMEOUT,
+    Lifecycle "lifecycle" CONFLICT,
+    /// For a publish; a handshake that would join a deleted task's room has [`Problem::gone`].
+    Gone "gone" CONFLICT,
+    IdReused "id_reused" CONFLICT,
+    TooLarge "too_large" PAYLOAD_TOO_LARGE,
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE,
+    UpgradeRequired "upgrade_required" UPGRADE_REQUIRED,
+    Internal "internal" INTERNAL_SERVER_ERROR,
+    Draining "draining" SERVICE_UNAVAILABLE,
+}
 
 /// A refusal, as the answer to one HTTP request.
 #[derive(Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     detail: String,
     task: Option<(TaskId, Status)>,
     headers: Vec<(HeaderName, HeaderValue)>,
@@ -45,9 +94,9 @@ struct TaskDetails {
 }
 
 impl Problem {
-    pub(crate) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self {
-            status,
+            status: code.status(),
             code,
             detail: detail.into(),
             task: None,
@@ -56,44 +105,39 @@ impl Problem {
     }
 
     pub(crate) fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+        Self::new(Code::BadRequest, detail)
     }
 
     pub(crate) fn not_found() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            "there is nothing at this path; see docs/http-api.md",
-        )
-    }
-
-    pub(crate) fn forbidden(detail: &'static str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+        let detail = "there is nothing at this path; see docs/http-api.md";
+        Self::new(Code::NotFound, detail)
     }
 
     /// The task was deleted a short while ago: there is nothing to join.
     pub(crate) fn gone(task: TaskId) -> Self {
-        let error = Error::Gone(task);
-        Self::new(StatusCode::GONE, error.code(), error.to_string())
+        let mut problem = Self::from(Error::Gone(task));
+        problem.status = StatusCode::GONE;
+        problem
     }
 
     /// No credentials, or none that hold.
-    pub(crate) fn unauthorized(code: &'static str, detail: impl Into<String>) -> Self {
-        let challenge = match code {
-            "unauthenticated" => HeaderValue::from_static("Bearer realm=\"fanfare\""),
-            _ => HeaderValue::from_static("Bearer realm=\"fanfare\", error=\"invalid_token\""),
+    pub(crate) fn unauthorized(code: Code, detail: impl Into<String>) -> Self {
+        let challenge = if code == Code::Unauthenticated {
+            "Bearer realm=\"fanfare\""
+        } else {
+            "Bearer realm=\"fanfare\", error=\"invalid_token\""
         };
-        Self::new(StatusCode::UNAUTHORIZED, code, detail).with(WWW_AUTHENTICATE, challenge)
+        Self::new(code, detail).with(WWW_AUTHENTICATE, HeaderValue::from_static(challenge))
     }
 
     pub(crate) fn method_not_allowed(allow: HeaderValue) -> Self {
         let detail = format!("this path takes {}", allow.to_str().unwrap_or_default());
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail).with(ALLOW, allow)
+        Self::new(Code::MethodNotAllowed, detail).with(ALLOW, allow)
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
         let detail = format!("the body is larger than {limit} bytes, which is the limit");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+        Self::new(Code::TooLarge, detail)
     }
 
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -106,7 +150,7 @@ impl Problem {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
-            code: self.code,
+            code: self.code.name(),
             detail: &self.detail,
             task: self.task.map(|(id, status)| TaskDetails { id, status }),
         };
@@ -127,50 +171,54 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let status = match &error {
-            Error::Malformed { .. } | Error::BadRequest(_) | Error::ReservedType(_) => {
-                StatusCode::BAD_REQUEST
-            }
-            Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Error::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Error::Forbidden(_) | Error::NotJoined(_) | Error::TooManyRooms(_) => {
-                StatusCode::FORBIDDEN
-            }
-            Error::Lifecycle { .. } | Error::Gone(_) | Error::IdReused(_) => StatusCode::CONFLICT,
-            Error::RateLimited(_) => StatusCode::TOO_MANY_REQUESTS,
-            Error::Draining => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        let code = match &error {
+            Error::Malformed { .. } | Error::BadRequest(_) => Code::BadRequest,
+            Error::ReservedType(_) => Code::ReservedType,
+            Error::TooLarge { .. } => Code::TooLarge,
+            Error::Lifecycle { .. } => Code::Lifecycle,
+            Error::Gone(_) => Code::Gone,
+            Error::IdReused(_) => Code::IdReused,
+            Error::Draining => Code::Draining,
+            // What only a socket's client can be told, all of it.
+            Error::Unauthenticated
+            | Error::Forbidden(_)
+            | Error::NotJoined(_)
+            | Error::TooManyRooms(_)
+            | Error::RateLimited(_)
+            | _ => Code::Internal,
         };
-        let mut problem = Self::new(status, error.code(), error.to_string());
+        let mut problem = Self::new(code, error.to_string());
         if let Error::Lifecycle { task, status, .. } = error {
             problem.task = Some((task, status));
         } else if let Error::Gone(task) = error {
             problem.task = Some((task, Status::Deleted));
         }
-        match status {
-            StatusCode::TOO_MANY_REQUESTS => problem.with(RETRY_AFTER, RATE_RETRY),
-            StatusCode::SERVICE_UNAVAILABLE => problem.with(RETRY_AFTER, DRAINING_RETRY),
-            _ => problem,
+        if code == Code::Draining {
+            problem = problem.with(RETRY_AFTER, DRAINING_RETRY);
         }
+        problem
     }
 }
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
+        let detail = error.to_string();
         match error {
-            AuthError::BadToken | AuthError::Expired | AuthError::NotYet => {
-                Self::unauthorized(error.code(), error.to_string())
-            }
-            AuthError::TaskNotNamed => {
-                Self::new(StatusCode::FORBIDDEN, error.code(), error.to_string())
-            }
+            AuthError::BadToken | AuthError::NotYet => Self::unauthorized(Code::BadToken, detail),
+            AuthError::Expired => Self::unauthorized(Code::TokenExpired, detail),
+            AuthError::TaskNotNamed => Self::new(Code::Forbidden, detail),
         }
     }
 }
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        let mut problem = Self::new(refusal.status(), refusal.code(), refusal.to_string());
+        let code = match refusal.status() {
+            StatusCode::METHOD_NOT_ALLOWED => Code::MethodNotAllowed,
+            StatusCode::UPGRADE_REQUIRED => Code::UpgradeRequired,
+            _ => Code::BadRequest,
+        };
+        let mut problem = Self::new(code, refusal.to_string());
         let mut headers = HeaderMap::new();
         refusal.describe(&mut headers);
         problem.headers = headers
@@ -178,5 +226,71 @@ impl From<Refusal> for Problem {
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect();
         problem
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http-api.md");
+
+    #[test]
+    fn docs_http_api_md_has_every_code_with_its_status() {
+        let text = fs::read_to_string(DOCUMENT).unwrap();
+        let (_, rest) = text.split_once("\n## Errors\n").unwrap();
+        let section = rest.split("\n## ").next().unwrap();
+        let rows = section.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `")?.split('|').map(str::trim);
+            Some((cells.next()?.trim_end_matches('`'), cells.next()?))
+        });
+        let written: BTreeSet<_> = rows
+            .map(|(code, status)| format!("{code} {status}"))
+            .collect();
+        let all = Code::ALL.iter().map(|&code| {
+            let joins = if code == Code::Gone { ", 410" } else { "" };
+            format!("{} {}{joins}", code.name(), code.status().as_u16())
+        });
+        assert_eq!(written, all.collect());
+    }
+
+    #[test]
+    fn an_error_has_one_code_over_http_and_over_a_socket() {
+        let task = TaskId::new(uuid::Uuid::nil());
+        let malformed = "x".parse::<TaskId>().unwrap_err();
+        let kind = "task:created".parse().unwrap();
+        for error in [
+            malformed,
+            Error::BadRequest(String::new()),
+            Error::ReservedType("inbox:read".parse().unwrap()),
+            Error::TooLarge {
+                what: "",
+                size: 2,
+                unit: "",
+                limit: 1,
+            },
+            Error::Lifecycle {
+                task,
+                event: kind,
+                status: Status::Created,
+            },
+            Error::Gone(task),
+            Error::IdReused("1".parse().unwrap()),
+            Error::Draining,
+        ] {
+            let code = error.code();
+            assert_eq!(Problem::from(error).code.name(), code);
+        }
+        for error in [
+            AuthError::BadToken,
+            AuthError::Expired,
+            AuthError::NotYet,
+            AuthError::TaskNotNamed,
+        ] {
+            assert_eq!(Problem::from(error).code.name(), error.code());
+        }
     }
 }

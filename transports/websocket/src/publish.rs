@@ -1,7 +1,8 @@
 //! The body of a publish: one strict JSON object, read into what the core takes.
 
 use fanfare_core::{
-    Draft, EventId, EventType, Key, Payload, Publish, Retention, RoomId, Target, TaskId, UserId,
+    Draft, Error, EventId, EventType, Key, Payload, Publish, Retention, RoomId, Target, TaskId,
+    UserId,
 };
 use serde::{Deserialize, Deserializer, de};
 
@@ -18,6 +19,7 @@ pub(crate) enum Endpoint {
     Bus,
 }
 
+/// `null` is as good as nothing: many publishers write all fields that their type has.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
@@ -25,8 +27,7 @@ struct Body {
     #[serde(default)]
     data: Payload,
     id: Option<EventId>,
-    #[serde(default)]
-    ephemeral: bool,
+    ephemeral: Option<bool>,
     key: Option<Key>,
     notify: Option<bool>,
     users: Option<Vec<User>>,
@@ -69,11 +70,10 @@ pub(crate) fn parse(body: &[u8], endpoint: Endpoint) -> Result<Publish, Problem>
             "the body has to be a JSON object, such as {\"type\":\"chat:message\",\"data\":{}}",
         ));
     }
-    let body: Body = serde_json::from_slice(body).map_err(|error| {
-        Problem::bad_request(format!("the body is not what it should be: {error}"))
-    })?;
+    let body: Body = serde_json::from_slice(body)
+        .map_err(|error| Error::unreadable("the body is not what it should be", &error))?;
     let target = target(endpoint, body.users, body.room)?;
-    let retention = match (body.ephemeral, body.key) {
+    let retention = match (body.ephemeral.unwrap_or_default(), body.key) {
         (true, key) => Retention::Ephemeral { key },
         (false, None) => Retention::Kept,
         (false, Some(_)) => {
@@ -171,6 +171,35 @@ mod tests {
             (publish.draft.data.as_str(), publish.draft.retention),
             ("null", Retention::Kept)
         );
+    }
+
+    #[test]
+    fn a_field_that_is_null_is_one_that_is_not_there() {
+        let body = br#"{"type":"chat:message","data":null,"id":null,"ephemeral":null,"key":null,"notify":null,
+            "users":null,"room":null}"#;
+        let without = br#"{"type":"chat:message"}"#;
+        for endpoint in [
+            Endpoint::Task(task()),
+            Endpoint::User(UserId::new(7)),
+            Endpoint::Bus,
+        ] {
+            let (null, absent) = (parse(body, endpoint).unwrap(), parse(without, endpoint));
+            assert_eq!(null, absent.unwrap(), "{endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_repeats_no_more_than_a_piece_of_what_was_sent() {
+        let long = "é".repeat(3_000);
+        for body in [
+            format!(r#"{{"type":"a:b","{long}":1}}"#),
+            format!(r#"{{"type":"a:b","notify":"{long}"}}"#),
+            format!(r#"{{"type":"{long}"}}"#),
+            format!(r#"{{"type":"a:b","id":"{long}"}}"#),
+        ] {
+            let shown = format!("{:?}", parse(body.as_bytes(), Endpoint::Bus).unwrap_err());
+            assert!(shown.len() < 1_000, "{body:.40}: {shown}");
+        }
     }
 
     #[test]

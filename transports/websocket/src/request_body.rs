@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use async_io::Timer;
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body;
 
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 /// Reads all of a JSON body: at most `bytes_max` bytes, of which none is read where the length says more, within `ms`
 /// milliseconds.
@@ -27,11 +27,7 @@ where
 {
     if !is_json(headers) {
         let detail = "the body has to be JSON: send `Content-Type: application/json`, in UTF-8 and not compressed";
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            detail,
-        ));
+        return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Problem::too_large(bytes_max));
@@ -49,8 +45,7 @@ where
         )),
         None => {
             let detail = format!("the body did not come within {ms} ms");
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "timeout", detail)
-                .with(CONNECTION, HeaderValue::from_static("close")))
+            Err(Problem::new(Code::Timeout, detail))
         }
     }
 }
@@ -79,6 +74,8 @@ fn is_utf8(parameter: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]

@@ -136,3 +136,29 @@ impl Use {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/http-api.md");
+
+    #[test]
+    fn docs_http_api_md_has_every_path_with_its_method_and_every_name() {
+        let text = fs::read_to_string(DOCUMENT).unwrap();
+        for (path, route) in Route::ALWAYS.into_iter().chain(Route::DEV) {
+            let method = match route.used() {
+                Use::Get | Use::WebSocket => "GET",
+                Use::Post => "POST",
+            };
+            let path = path
+                .replace("tasks/{id}", "tasks/{task_id}")
+                .replace("users/{id}", "users/{user_id}");
+            for part in [format!("`{method} {path}`"), format!("`{}`", route.name())] {
+                assert!(text.contains(&part), "{part}");
+            }
+        }
+    }
+}

@@ -171,14 +171,14 @@ impl<P: Platform> Shard<P> {
         result
     }
 
-    /// Tells every client when to come back, closes all connections, and ends when the last is gone, or `deadline_ms`
-    /// from now. Whether all went in time.
+    /// Tells every client when to come back, closes all connections, and ends when the last is gone and every HTTP
+    /// request under way is answered, or `deadline_ms` from now. Whether all went in time.
     pub async fn drain(&self, deadline_ms: u64) -> bool {
         self.handle(Input::Drain);
         let deadline = self.now().time.plus(deadline_ms);
         let gone = poll_fn(|cx| {
             let mut state = self.driver.state.borrow_mut();
-            if state.drained && state.sockets == 0 {
+            if state.is_empty() {
                 return Poll::Ready(true);
             }
             state.draining.push(cx.waker().clone());
@@ -189,6 +189,12 @@ impl<P: Platform> Shard<P> {
             false
         };
         or(gone, late).await
+    }
+
+    /// Whether it takes nothing more, and its clients are being told to leave.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.driver.state.borrow().hub.is_draining()
     }
 
     /// WebSockets of which anything is left, those that are closing included.
@@ -249,6 +255,12 @@ impl<P: Platform> Shard<P> {
         }
     }
 
+    /// An HTTP request is under way, until the guard is dropped.
+    pub(crate) fn begin_request(&self) -> UnderWay<P> {
+        self.driver.state.borrow_mut().requests += 1;
+        UnderWay(self.clone())
+    }
+
     pub(crate) fn count(&self, count: impl FnOnce(&mut Counters)) {
         count(&mut self.driver.state.borrow_mut().counters);
     }
@@ -304,5 +316,16 @@ impl<P: Platform> Shard<P> {
     pub(crate) fn unsubscribe(&self, id: SubscriptionId) {
         self.with_hub(|hub, _| hub.unsubscribe(id));
         self.driver.state.borrow_mut().subscribers.remove(&id);
+    }
+}
+
+/// A request that was not answered yet.
+pub(crate) struct UnderWay<P: Platform>(Shard<P>);
+
+impl<P: Platform> Drop for UnderWay<P> {
+    fn drop(&mut self) {
+        let mut state = self.0.driver.state.borrow_mut();
+        state.requests = state.requests.saturating_sub(1);
+        state.wake_drain();
     }
 }

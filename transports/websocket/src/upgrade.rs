@@ -80,23 +80,6 @@ impl Refusal {
         }
     }
 
-    /// A name for programs, the same for ever.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        match self {
-            Self::Method => "method_not_allowed",
-            Self::NotAsked | Self::Version => "upgrade_required",
-            Self::Http
-            | Self::Host
-            | Self::Body
-            | Self::Key
-            | Self::Subprotocol
-            | Self::Tokens
-            | Self::Twice(_)
-            | Self::Query(_) => "bad_request",
-        }
-    }
-
     /// Puts the headers that belong to this answer among its `headers`.
     pub fn describe(&self, headers: &mut HeaderMap) {
         let fields: &[(HeaderName, &'static str)] = match self {

@@ -11,12 +11,13 @@
 
 mod support;
 
-use support::{Got, Options, Raw, Server, frame, header, to_user};
+use support::broken_frames::broken_frames;
+use support::{Got, Options, Server, frame, open, to_user};
 
 /// Sends `bytes` over a WebSocket and expects the close code, and the end behind it; meanwhile a bystander gets its events.
 fn expect_close(server: &Server, name: &str, bytes: &[u8], code: u16) {
-    let mut bystander = Raw::open(server.address, "/user/8");
-    let mut client = Raw::open(server.address, "/user/7");
+    let mut bystander = open(server.address, "/user/8");
+    let mut client = open(server.address, "/user/7");
     client.send(bytes);
     let (last, goodbye) = client.close();
     assert!(
@@ -37,86 +38,7 @@ fn expect_close(server: &Server, name: &str, bytes: &[u8], code: u16) {
 #[test]
 fn every_broken_frame_is_answered_by_its_close_code() {
     let server = Server::start();
-    let unmasked = |first: u8, payload: &[u8]| {
-        let mut bytes = vec![first, u8::try_from(payload.len()).unwrap()];
-        bytes.extend(payload);
-        bytes
-    };
-    let close = |code: u16, reason: &[u8]| frame(0x88, &[&code.to_be_bytes(), reason].concat());
-    for (name, bytes, code) in [
-        ("unmasked", unmasked(0x81, b"{}"), 1002),
-        ("unmasked ping", unmasked(0x89, b""), 1002),
-        ("rsv1", frame(0xc1, b"{}"), 1002),
-        ("rsv2", frame(0xa1, b"{}"), 1002),
-        ("rsv3", frame(0x91, b"{}"), 1002),
-        ("reserved data opcode", frame(0x83, b""), 1002),
-        ("reserved control opcode", frame(0x8b, b""), 1002),
-        ("continuation without a start", frame(0x80, b"{}"), 1002),
-        (
-            "data inside a fragmented message",
-            [frame(0x01, b"{"), frame(0x81, b"{}")].concat(),
-            1002,
-        ),
-        ("fragmented ping", frame(0x09, b""), 1002),
-        ("ping of 126 bytes", frame(0x89, &[b'x'; 126]), 1002),
-        ("close of one byte", frame(0x88, b"x"), 1002),
-        ("close reason that is not UTF-8", close(1000, b"\xff"), 1007),
-        ("text that is not UTF-8", frame(0x81, b"\"\xff\""), 1007),
-        (
-            "text that is not UTF-8 over fragments",
-            [
-                frame(0x01, b"\"\xc3"),
-                frame(0x00, b""),
-                frame(0x80, b"x\""),
-            ]
-            .concat(),
-            1007,
-        ),
-        (
-            "text that ends within a character",
-            frame(0x81, b"\"\xe2\x82"),
-            1007,
-        ),
-        ("binary", frame(0x82, b"{}"), 1003),
-        (
-            "binary over fragments",
-            [frame(0x02, b"{"), frame(0x80, b"}")].concat(),
-            1003,
-        ),
-        (
-            "64 KiB and one byte",
-            frame(0x81, &[b' '; (64 << 10) + 1]),
-            1009,
-        ),
-        (
-            "64 KiB and one byte over fragments",
-            [frame(0x01, &[b' '; 40_000]), frame(0x80, &[b' '; 40_000])].concat(),
-            1009,
-        ),
-        ("2^63 bytes declared", header(0x81, 1 << 63), 1009),
-        ("2^64-1 bytes declared", header(0x82, u64::MAX), 1009),
-        (
-            "a million empty fragments",
-            [frame(0x01, b""), frame(0x00, b"").repeat(10_000)].concat(),
-            1008,
-        ),
-        (
-            "65 fragments",
-            [
-                frame(0x01, b"\""),
-                frame(0x00, b"x").repeat(63),
-                frame(0x80, b"\""),
-            ]
-            .concat(),
-            1008,
-        ),
-    ] {
-        // The mask of a declared length.
-        let bytes = if bytes.len() == 10 && bytes[1] == 0xff {
-            [bytes, vec![0; 4]].concat()
-        } else {
-            bytes
-        };
+    for (name, bytes, code) in broken_frames() {
         expect_close(&server, name, &bytes, code);
     }
     server.until("all are gone", |server| server.connections() == 0);
@@ -147,7 +69,7 @@ fn a_message_at_each_limit_is_taken() {
         ("64 KiB", frame(0x81, &padded(64 << 10))),
         ("64 fragments", many),
     ] {
-        let mut client = Raw::open(server.address, "/user/7");
+        let mut client = open(server.address, "/user/7");
         client.send(&bytes);
         let reply = client.text();
         assert!(
@@ -171,7 +93,7 @@ fn a_close_frame_is_answered_in_kind_and_a_code_that_may_not_be_sent_by_1002() {
         (coded(1006), Some(1002)),
         (coded(5000), Some(1002)),
     ] {
-        let mut client = Raw::open(server.address, "/user/7");
+        let mut client = open(server.address, "/user/7");
         client.send(&bytes);
         let (last, _) = client.close();
         assert!(
@@ -186,7 +108,7 @@ fn a_close_frame_is_answered_in_kind_and_a_code_that_may_not_be_sent_by_1002() {
 #[test]
 fn a_client_that_ended_its_side_still_gets_its_close_code() {
     let server = Server::start();
-    let mut client = Raw::open(server.address, "/user/7");
+    let mut client = open(server.address, "/user/7");
     client.send(&frame(0x82, b"x"));
     client.half_close();
     assert!(matches!(client.close().0, Got::Close(Some(1003), _)));
@@ -197,7 +119,7 @@ fn a_client_that_ended_its_side_still_gets_its_close_code() {
 #[test]
 fn a_client_that_goes_on_sending_after_its_fault_still_gets_its_close_code() {
     let server = Server::start();
-    let mut client = Raw::open(server.address, "/user/7");
+    let mut client = open(server.address, "/user/7");
     client.send(&[frame(0x82, b"x"), frame(0x81, &[b' '; 30_000]).repeat(10)].concat());
     assert!(matches!(client.close().0, Got::Close(Some(1003), _)));
     assert_eq!(client.next(), Got::End);
@@ -215,7 +137,7 @@ fn a_message_that_is_never_finished_is_1008_and_slow_whole_ones_are_not() {
     ] {
         expect_close(&server, name, &bytes, 1008);
     }
-    let mut client = Raw::open(server.address, "/user/7");
+    let mut client = open(server.address, "/user/7");
     for _ in 0..10 {
         // Each in two pieces: within one message for a moment only.
         let bytes = frame(0x81, br#"{"op":"ping","ref":1}"#);
@@ -229,7 +151,7 @@ fn a_message_that_is_never_finished_is_1008_and_slow_whole_ones_are_not() {
 #[test]
 fn pings_are_answered_with_their_payload_and_a_flood_at_the_client_s_pace() {
     let server = Server::start();
-    let mut client = Raw::open(server.address, "/user/7");
+    let mut client = open(server.address, "/user/7");
     client.send(&frame(0x89, b"abc"));
     assert_eq!(client.next(), Got::Pong(b"abc".to_vec()));
     // More than may come at once: answers may be left out (RFC 6455, section 5.5.3), then it is closed.
@@ -241,9 +163,9 @@ fn pings_are_answered_with_their_payload_and_a_flood_at_the_client_s_pace() {
 #[test]
 fn an_open_connection_survives_its_neighbours_reset() {
     let server = Server::start();
-    let mut bystander = Raw::open(server.address, "/user/8");
+    let mut bystander = open(server.address, "/user/8");
     for _ in 0..20 {
-        let client = Raw::open(server.address, "/user/8");
+        let client = open(server.address, "/user/8");
         let socket = socket2::SockRef::from(&client.stream);
         socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
         drop(client);

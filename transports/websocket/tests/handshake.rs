@@ -13,11 +13,11 @@ mod support;
 
 use std::time::Instant;
 
-use support::{KEY, Options, Raw, Server, frame, request, to_user};
+use support::{KEY, Options, Raw, Server, frame, open, request, to_user};
 
 /// The whole answer to `bytes`, by a server that closes behind it; a bystander gets its events meanwhile.
 fn answer(server: &Server, bytes: &[u8]) -> String {
-    let mut bystander = Raw::open(server.address, "/user/8");
+    let mut bystander = open(server.address, "/user/8");
     let mut client = Raw::connect(server.address);
     client.send(bytes);
     client.half_close();
@@ -275,7 +275,7 @@ fn a_head_has_a_total_time_not_one_from_byte_to_byte() {
     options.listener.idle_ms = 20_000;
     options.listener.request_ms = 500;
     let server = Server::with(options);
-    let mut bystander = Raw::open(server.address, "/user/8");
+    let mut bystander = open(server.address, "/user/8");
     let began = Instant::now();
     let mut silent = Raw::connect(server.address);
     let mut slow = Raw::connect(server.address);
@@ -315,7 +315,7 @@ fn a_head_has_a_total_time_not_one_from_byte_to_byte() {
 #[test]
 fn a_panic_in_an_answer_ends_its_connection_only() {
     let server = Server::start();
-    let mut bystander = Raw::open(server.address, "/user/8");
+    let mut bystander = open(server.address, "/user/8");
     let mut client = Raw::connect(server.address);
     client.send(b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(client.rest().unwrap_or_default(), b"");

@@ -1,0 +1,98 @@
+//! The page of `--dev` in a real browser, against the real server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic"
+)]
+
+mod browser;
+mod server;
+
+use browser::{Tab, browser_or_skip};
+use serde_json::{Value, json};
+use server::{Server, TASK};
+
+fn serve() -> Server {
+    Server::start(&["--dev"])
+}
+
+/// Opens the page for `user`, with `tasks` open, and waits for its connection.
+fn page<'a>(tab: &Tab<'a>, server: &Server, user: u64, tasks: &[&str]) {
+    let tasks: String = tasks.iter().map(|task| format!("&task={task}")).collect();
+    tab.open(&format!("http://{}/#user={user}{tasks}", server.address));
+    tab.until("document.querySelector('#link').dataset.state === 'live'");
+}
+
+/// Publishes to a task's room and to user 7, as `fanfare exec --user 7` does: what is of its life names it.
+fn publish(server: &Server, task: &str, kind: &str, data: &Value) {
+    let mut data = data.clone();
+    if kind != "task:status" {
+        data["task"] = task.into();
+    }
+    let body = json!({"type": kind, "users": [7], "data": data});
+    let answer = server.publish(&format!("/v1/tasks/{task}/events"), &body.to_string());
+    assert_eq!(answer.status, 200, "{kind}: {answer:?}");
+}
+
+#[test]
+fn a_task_is_seen_from_its_creation_to_its_end_by_its_user_and_by_nobody_else() {
+    let browser = browser_or_skip!();
+    let server = serve();
+    let (seven, again, eight) = (browser.first(), browser.window(), browser.window());
+    page(&seven, &server, 7, &[]);
+    page(&again, &server, 7, &[]);
+    page(&eight, &server, 8, &[]);
+
+    publish(
+        &server,
+        TASK,
+        "task:created",
+        &json!({"title": "cargo build", "command": "cargo build"}),
+    );
+    for tab in [&seven, &again] {
+        tab.until_text(".panel .status", "created");
+        tab.until_text(".panel .title", "cargo build");
+        tab.until_text("#notes", "Task created");
+    }
+    publish(&server, TASK, "task:started", &json!({}));
+    seven.until_text(".panel .status", "started");
+    for (line, progress) in [("Compiling one", 0.25), ("Compiling two", 0.5)] {
+        let lines = json!([{"stream": "stderr", "text": line}]);
+        let data = json!({"status": "running", "lines": lines, "progress": progress});
+        publish(&server, TASK, "task:status", &data);
+        for tab in [&seven, &again] {
+            tab.until_text(".panel .lines", line);
+            tab.until(&format!(
+                "document.querySelector('.panel progress').value === {progress}"
+            ));
+        }
+    }
+    assert_eq!(seven.text(".panel .percent"), "50 %");
+    publish(
+        &server,
+        TASK,
+        "task:completed",
+        &json!({"exit_code": 0, "duration_ms": 1200}),
+    );
+    for tab in [&seven, &again] {
+        tab.until_text(".panel .status", "completed");
+        tab.until_text("#notes", "Task completed");
+    }
+    let lines = "[...document.querySelectorAll('.panel .lines p')].map((line) => line.textContent)";
+    assert_eq!(
+        seven.value(lines),
+        json!(["Compiling one", "Compiling two", "completed: exit code 0"])
+    );
+
+    // What is user 8's own comes after all of that on the same connection: so nothing of it did.
+    let note = json!({"type": "user:notification", "data": {"text": "for eight"}});
+    server.publish("/v1/users/8/events", &note.to_string());
+    eight.until_text("#notes", "for eight");
+    assert_eq!(
+        eight.value("document.querySelectorAll('#notes li').length"),
+        1
+    );
+    assert_eq!(eight.value("document.querySelectorAll('.panel').length"), 0);
+    browser.assert_quiet();
+}

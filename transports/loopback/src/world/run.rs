@@ -1,0 +1,325 @@
+//! The driver: what a real transport does, on virtual time and without bytes.
+
+use super::{Happening, World};
+use crate::agenda::Turn;
+use crate::handshake::Handshake;
+use crate::link::{LinkId, Parcel, Peer};
+use crate::observation::Observed;
+use crate::received::Received;
+use fanfare_core::{
+    AuthError, Claims, ConnId, Delivery, Effect, Input, Open, Principal, Pull, Time, Token, Wall,
+};
+
+/// Things that may happen in one millisecond; more means that something goes round in circles.
+const HAPPENINGS_MAX: usize = 10_000_000;
+
+impl World {
+    pub(super) fn run_until(&mut self, until: Time) {
+        let mut happened = 0;
+        let mut moment = self.clock.now().time;
+        while let Some((time, turn)) = self.next().filter(|(time, _)| *time <= until) {
+            if time > moment {
+                (happened, moment) = (0, time);
+            }
+            happened += 1;
+            if happened > HAPPENINGS_MAX {
+                self.fail("time to go on", "a moment that never ends");
+            }
+            self.clock.advance_to(time);
+            if turn == Turn::Tick {
+                self.feed(Input::Tick);
+            } else {
+                self.happen();
+            }
+        }
+        self.clock.advance_to(until);
+    }
+
+    /// When and in which turn the next thing happens, the hub's deadlines among them.
+    fn next(&self) -> Option<(Time, Turn)> {
+        let now = self.clock.now().time;
+        let tick = self.hub.next_deadline();
+        let tick = tick.map(|time| (time.max(now), Turn::Tick));
+        self.agenda.next().into_iter().chain(tick).min()
+    }
+
+    /// Lets in what arrives at the hub now, and nothing else yet.
+    pub(super) fn arrive(&mut self) {
+        let now = (self.clock.now().time, Turn::Arrive);
+        while self.agenda.next().is_some_and(|next| next <= now) {
+            self.happen();
+        }
+    }
+
+    fn happen(&mut self) {
+        match self.agenda.pop() {
+            None => {}
+            Some(Happening::Open(link, handshake)) => self.open_at_hub(link, &handshake),
+            Some(Happening::Message(link, text)) => {
+                self.feed_of(link, |conn| Input::Message { conn, text });
+            }
+            Some(Happening::Pong(link)) => self.feed_of(link, |conn| Input::Pong { conn }),
+            Some(Happening::Fault(link, fault)) => {
+                self.feed_of(link, |conn| Input::Fault { conn, fault });
+            }
+            Some(Happening::Hangup(link)) => {
+                self.feed_of(link, |conn| Input::Closed { conn });
+                self.forget(link);
+            }
+            Some(Happening::Write(link)) => self.write(link),
+            Some(Happening::Land(link, written, parcel)) => self.land(link, written, parcel),
+        }
+    }
+
+    /// Puts what a client does on its way to the hub, in order.
+    pub(super) fn send_to_hub(&mut self, id: LinkId, happening: Happening) {
+        let latency = self.random.within(&self.latency_ms);
+        let now = self.clock.now().time;
+        let link = self.link(id);
+        link.last_to_hub = link.last_to_hub.max(now.plus(latency));
+        let at = link.last_to_hub;
+        self.agenda.put(at, Turn::Arrive, happening);
+        self.arrive();
+    }
+
+    fn send_to_client(&mut self, id: LinkId, parcel: Parcel) {
+        let latency = self.random.within(&self.latency_ms);
+        let now = self.clock.now().time;
+        let link = self.link(id);
+        link.last_to_client = link.last_to_client.max(now.plus(latency));
+        let at = link.last_to_client;
+        self.agenda
+            .put(at, Turn::Write, Happening::Land(id, now, parcel));
+    }
+
+    fn open_at_hub(&mut self, id: LinkId, handshake: &Handshake) {
+        let now = self.clock.now();
+        let claims = handshake.claims(now.wall.as_unix_millis());
+        let principal = claims
+            .filter(|_| !handshake.token_later)
+            .map(|claims| Principal::new(claims, now.wall));
+        let principal = match principal.transpose() {
+            Ok(principal) => principal,
+            Err(error) => self.fail("a token that is good", &error.to_string()),
+        };
+        let open = Open {
+            endpoint: handshake.endpoint.clone(),
+            principal,
+            device: handshake.device.clone(),
+            since: handshake.since.clone(),
+        };
+        self.digest.debug(&(now, &open));
+        let conn = self.hub.open(now, open);
+        self.link(id).peer = Peer::Connection(conn);
+        self.by_conn.insert(conn, id);
+        self.carry_out();
+    }
+
+    fn feed_of(&mut self, id: LinkId, input: impl FnOnce(ConnId) -> Input) {
+        if let Peer::Connection(conn) = self.link(id).peer {
+            self.feed(input(conn));
+        }
+    }
+
+    /// Gives the hub an input, and carries out what it asks for.
+    pub(super) fn feed(&mut self, input: Input) {
+        let now = self.clock.now();
+        self.digest.debug(&(now, &input));
+        if let Input::Publish { publish, .. } = &input {
+            // Its debug form leaves the content out.
+            self.digest.bytes(publish.draft.data.as_str().as_bytes());
+        }
+        self.hub.handle(now, input);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(effect) = self.hub.poll() {
+            self.digest.debug(&effect);
+            match effect {
+                Effect::Ready(conn) => {
+                    if let Some(id) = self.by_conn.get(&conn).copied() {
+                        self.ready(id);
+                    }
+                }
+                Effect::Subscription(id) => {
+                    if let Some(id) = self.by_subscription.get(&id).copied() {
+                        self.ready(id);
+                    }
+                }
+                Effect::Verify { conn, token } => {
+                    let result = verify(&token, self.clock.now().wall);
+                    self.feed(Input::Verified { conn, result });
+                }
+                Effect::Drop(conn) => {
+                    if let Some(id) = self.by_conn.get(&conn).copied() {
+                        self.forget(id);
+                        self.send_to_client(id, Parcel::Cut);
+                    }
+                }
+                Effect::Published { ticket, result } => {
+                    self.answers.insert(ticket.0, result);
+                }
+                Effect::Drained => {
+                    self.drained = true;
+                    self.observe(Observed::Drained);
+                }
+            }
+        }
+    }
+
+    fn ready(&mut self, id: LinkId) {
+        if std::mem::replace(&mut self.link(id).ready, true) {
+            self.fail(
+                "`Ready` once until a pull was empty",
+                "`Ready` twice for one connection",
+            );
+        }
+        self.schedule_write(id);
+    }
+
+    fn schedule_write(&mut self, id: LinkId) {
+        let now = self.clock.now().time;
+        if !std::mem::replace(&mut self.link(id).writing, true) {
+            self.agenda.put(now, Turn::Write, Happening::Write(id));
+        }
+    }
+
+    /// Writes what the hub has for a link, as long as its socket takes it.
+    fn write(&mut self, id: LinkId) {
+        self.link(id).writing = false;
+        while self.link(id).takes_more() {
+            let Some(parcel) = self.pull(id) else {
+                self.link(id).ready = false;
+                return;
+            };
+            self.link(id).unread_bytes += parcel.bytes();
+            let last = matches!(
+                parcel,
+                Parcel::Close { .. } | Parcel::Delivery(Delivery::Overrun)
+            );
+            self.send_to_client(id, parcel);
+            if last {
+                return self.forget(id);
+            }
+        }
+    }
+
+    fn pull(&mut self, id: LinkId) -> Option<Parcel> {
+        let parcel = match self.link(id).peer {
+            Peer::Connection(conn) => match self.hub.pull(self.clock.now(), conn) {
+                Pull::Frame(frame) => Some(Parcel::Frame(frame)),
+                Pull::Ping => Some(Parcel::Ping),
+                Pull::Close { code, reason } => Some(Parcel::Close { code, reason }),
+                Pull::Empty => None,
+            },
+            Peer::Subscription(subscription) => self
+                .hub
+                .pull_subscription(subscription)
+                .map(Parcel::Delivery),
+            Peer::Opening | Peer::Gone => None,
+        };
+        match &parcel {
+            Some(Parcel::Frame(frame)) => self.digest.bytes(frame.wire()),
+            other => self.digest.debug(other),
+        }
+        // Pulling may have found somebody too slow.
+        self.carry_out();
+        parcel
+    }
+
+    fn forget(&mut self, id: LinkId) {
+        match std::mem::replace(&mut self.link(id).peer, Peer::Gone) {
+            Peer::Connection(conn) => {
+                self.by_conn.remove(&conn);
+            }
+            Peer::Subscription(subscription) => {
+                self.by_subscription.remove(&subscription);
+            }
+            Peer::Opening | Peer::Gone => {}
+        }
+    }
+
+    fn land(&mut self, id: LinkId, written: Time, parcel: Parcel) {
+        let link = self.link(id);
+        if !link.open {
+            return;
+        }
+        link.socket.push_back((written, parcel));
+        let client = link.client;
+        if self.state(client).reads {
+            self.read(id, usize::MAX);
+        }
+    }
+
+    /// The client reads up to so many of what is in its socket.
+    pub(super) fn read(&mut self, id: LinkId, count: usize) {
+        for _ in 0..count {
+            let link = self.link(id);
+            let Some((written, parcel)) = link.socket.pop_front() else {
+                break;
+            };
+            link.unread_bytes -= parcel.bytes();
+            self.receive(id, written, parcel);
+        }
+        let link = self.link(id);
+        if link.ready && link.open {
+            self.schedule_write(id);
+        }
+    }
+
+    fn receive(&mut self, id: LinkId, written: Time, parcel: Parcel) {
+        let client = self.link(id).client;
+        let parsed = match parcel {
+            Parcel::Frame(frame) => Received::parse(frame.text()).map_err(|error| (error, frame)),
+            Parcel::Ping => Ok(Received::Ping),
+            Parcel::Close { code, reason } => Ok(Received::Closed {
+                code,
+                reason: reason.to_owned(),
+            }),
+            Parcel::Cut => Ok(Received::Cut),
+            Parcel::Delivery(Delivery::Overrun) => Ok(Received::Overrun),
+            Parcel::Delivery(Delivery::Entry(entry)) => {
+                let frame = entry.encode_all();
+                Received::parse(frame.text()).map_err(|error| (error, frame))
+            }
+            Parcel::Delivery(Delivery::Gap { room, gap }) => Ok(Received::gap(room, &gap)),
+        };
+        let received = match parsed {
+            Ok(received) => received,
+            Err((error, frame)) => self.fail(
+                "a frame as docs/protocol.md has it",
+                &format!("{error}: {}", frame.text()),
+            ),
+        };
+        match &received {
+            Received::Ping => {
+                let state = self.state_mut(client);
+                state.pings += 1;
+                if state.answers_pings {
+                    self.send_to_hub(id, Happening::Pong(id));
+                }
+            }
+            Received::Closed { .. } | Received::Cut | Received::Overrun => {
+                self.link(id).open = false;
+            }
+            Received::Event(_) | Received::System { .. } => {}
+        }
+        let state = self.state_mut(client);
+        state.follow(&received);
+        if received != Received::Ping {
+            state.inbox.push_back(received.clone());
+        }
+        self.observe(Observed::Received {
+            client,
+            written,
+            received,
+        });
+    }
+}
+
+/// Pretends to check a signature: a token of this world is its claims.
+fn verify(token: &Token, now: Wall) -> Result<Principal, AuthError> {
+    let claims: Claims = serde_json::from_str(token.expose()).map_err(|_| AuthError::BadToken)?;
+    Principal::new(claims, now)
+}
