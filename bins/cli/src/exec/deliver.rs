@@ -43,7 +43,8 @@ impl Delivery {
             let kind = event.kind;
             match self.publish(event).await {
                 Ok(()) => {
-                    self.shared.with_quietly(|feed| feed.settled(Instant::now()));
+                    self.shared
+                        .with_quietly(|feed| feed.settled(Instant::now()));
                     backoff.reset();
                     if std::mem::take(&mut away) {
                         self.notes
@@ -59,7 +60,8 @@ impl Delivery {
                         .await;
                 }
                 Err(error) => {
-                    self.shared.with_quietly(|feed| feed.settled(Instant::now()));
+                    self.shared
+                        .with_quietly(|feed| feed.settled(Instant::now()));
                     if is_already_created(kind, &error) {
                         continue;
                     }
@@ -166,6 +168,6 @@ fn refusal(error: &Error) -> (String, bool) {
     };
     (
         format!("{} {}", problem.status, problem.code),
-        matches!(problem.status, 300..400 | 401 | 403 | 404 | 405),
+        matches!(problem.status, 300..=399 | 401 | 403 | 404 | 405),
     )
 }

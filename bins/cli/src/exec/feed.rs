@@ -389,8 +389,9 @@ mod tests {
             .iter()
             .flat_map(|(_, data)| data["lines"].as_array().unwrap().clone())
             .collect();
-        assert_eq!(lines.len(), 5_000, "every line is sent");
+        assert_eq!(lines.len(), 5_001, "every line is sent");
         assert_eq!(lines[4_999]["text"], "line 4999", "the last one too");
+        assert_eq!(lines[5_000]["text"], "99%", "and the one without an end");
     }
 
     #[test]
@@ -406,7 +407,10 @@ mod tests {
         );
         feed.settled(now + MS * 10_000);
         let soon = now + MS * 10_000 + BATCH_GAP;
-        assert!(feed.poll(soon - MS).is_none(), "the gap is from the answer on");
+        assert!(
+            feed.poll(soon - MS).is_none(),
+            "the gap is from the answer on"
+        );
         let next = feed.poll(soon).unwrap();
         assert_ne!(next.id, again.id);
         assert!(next.data.get().contains("two"));

@@ -13,6 +13,9 @@ fn sh(server: &Server, script: &str) -> std::process::Command {
     fanfare(server, &["exec", "--", "sh", "-c", script])
 }
 
+/// Many short sleeps: a signal that reaches a shell just before it starts one is seen only after it.
+const UNTIL_KILLED: &str = "while :; do sleep 0.02; done";
+
 fn kinds(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.kind.as_str()).collect()
 }
@@ -42,7 +45,7 @@ fn a_run_is_told_from_its_creation_to_its_end() {
     let command = format!("sh -c '{script}'");
     assert_eq!(
         first[0].data,
-        json!({ "title": command, "command": command })
+        json!({ "task": TASK, "title": command, "command": command })
     );
     let (last, batches) = rest.split_last().unwrap();
     assert_eq!(last.kind, "task:completed");
@@ -98,7 +101,10 @@ fn the_exit_status_is_the_commands_and_the_last_event_says_it() {
         let done = run(sh(&server, script));
         assert_eq!(done.code, Some(code), "{script}: {done:?}");
         let mut last = server.events().pop().unwrap();
-        last.data.as_object_mut().unwrap().remove("duration_ms");
+        let members = last.data.as_object_mut().unwrap();
+        for varies in ["duration_ms", "task"] {
+            members.remove(varies).unwrap();
+        }
         assert_eq!((last.kind.as_str(), last.data), (kind, data), "{script}");
     }
     let cases = [
@@ -152,11 +158,9 @@ fn a_signal_reaches_the_command_and_the_task_is_cancelled() {
             let server = Server::start();
             // What it dies of, and what it makes of it.
             for (script, code) in [
-                ("echo ready; sleep 600 & wait".to_owned(), code),
+                (format!("echo ready; {UNTIL_KILLED}"), code),
                 (
-                    format!(
-                        "trap 'echo got it; exit 7' {name}; echo ready; while :; do sleep 0.02; done"
-                    ),
+                    format!("trap 'echo got it; exit 7' {name}; echo ready; {UNTIL_KILLED}"),
                     7,
                 ),
             ] {
@@ -179,13 +183,16 @@ fn a_signal_reaches_the_command_and_the_task_is_cancelled() {
 }
 
 #[test]
-fn the_second_signal_ends_a_command_that_did_not_heed_the_first() {
+fn the_third_signal_ends_a_command_that_did_not_heed_two() {
     let server = Server::start();
-    let script = "trap 'echo no' INT; echo ready; while :; do sleep 0.02; done";
+    let script =
+        "trap 'n=$((n + 1)); echo \"no $n\"' INT; echo ready; while :; do sleep 0.02; done";
     let run = Run::spawn(sh(&server, script));
     run.out.until("ready");
-    run.signal(Signal::INT);
-    run.out.until("no");
+    for answer in ["no 1", "no 2"] {
+        run.signal(Signal::INT);
+        run.out.until(answer);
+    }
     run.signal(Signal::INT);
     let done = run.wait();
     done.assert_code(137);
@@ -199,8 +206,8 @@ fn ctrl_c_in_a_terminal_reaches_the_command_and_the_task_is_cancelled() {
     for pty in ["--no-pty", "--pty"] {
         for _ in 0..5 {
             let server = Server::start();
-            let script = "echo ready; sleep 600";
-            let command = fanfare(&server, &["exec", pty, "--", "sh", "-c", script]);
+            let script = format!("echo ready; {UNTIL_KILLED}");
+            let command = fanfare(&server, &["exec", pty, "--", "sh", "-c", &script]);
             let terminal = Terminal::spawn(command, 80);
             terminal.screen.until("ready");
             terminal.type_keys("\x03");
@@ -217,9 +224,73 @@ fn ctrl_c_in_a_terminal_reaches_the_command_and_the_task_is_cancelled() {
 }
 
 #[test]
+fn keys_that_end_jobs_go_to_the_command_however_often() {
+    let server = Server::start();
+    let script = format!(
+        "trap 'n=$((n + 1)); echo \"no $n\"' INT; trap 'exit 9' QUIT; echo ready; {UNTIL_KILLED}"
+    );
+    let terminal = Terminal::spawn(sh(&server, &script), 80);
+    terminal.screen.until("ready");
+    for answer in ["no 1", "no 2", "no 3", "no 4"] {
+        terminal.type_keys("\x03");
+        terminal.screen.until(answer);
+    }
+    terminal.type_keys("\x1c");
+    terminal.run.wait().assert_code(9);
+    let end = server.events().pop().unwrap();
+    assert_eq!(
+        (end.kind.as_str(), &end.data["signal"]),
+        ("task:cancelled", &json!("SIGQUIT"))
+    );
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_back_to_the_shell_until_it_says_fg() {
+    let server = Server::start();
+    let script = "set -m; \"$0\" exec -- sh -c 'echo ready; read word; echo \"got $word\"'; \
+                  echo stopped; stty -a; read line; echo \"shell $line\"; fg";
+    let exec = fanfare(&server, &[]);
+    let program = exec.get_program().to_owned();
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(script).arg(program);
+    for (name, value) in exec.get_envs() {
+        value.map(|value| command.env(name, value));
+    }
+    let terminal = Terminal::spawn(command, 80);
+    terminal.screen.until("ready");
+    terminal.type_keys("\x1a");
+    let screen = terminal.screen.until("stopped");
+    assert!(!screen.contains("got"), "{screen}");
+    terminal.type_keys("first\n");
+    terminal.screen.until("shell first");
+    terminal.type_keys("second\n");
+    let done = terminal.run.wait();
+    done.assert_code(0);
+    assert!(done.out.contains("got second"), "{done:?}");
+    assert!(done.out.contains(" icanon"), "{done:?}");
+    assert_eq!(server.events().pop().unwrap().kind, "task:completed");
+}
+
+#[test]
+fn the_exit_status_is_known_where_whoever_started_us_ignores_the_end_of_children() {
+    let server = Server::start();
+    let exec = fanfare(&server, &["exec", "--", "sh", "-c", "exit 3"]);
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""])
+        .arg(exec.get_program())
+        .args(exec.get_args());
+    for (name, value) in exec.get_envs() {
+        value.map(|value| command.env(name, value));
+    }
+    run(command).assert_code(3);
+}
+
+#[test]
 fn a_command_that_takes_ctrl_c_for_something_else_is_not_cancelled() {
     let server = Server::start();
-    let script = "trap 'echo not yet' INT; echo ready; read word; echo \"read $word\"";
+    let script =
+        "trap 'echo not yet' INT; echo ready; until read word; do :; done; echo \"read $word\"";
     let terminal = Terminal::spawn(sh(&server, script), 80);
     terminal.screen.until("ready");
     terminal.type_keys("\x03");

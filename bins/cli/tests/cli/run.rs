@@ -1,6 +1,7 @@
 //! The real `fanfare` as a process, with pipes.
 
 use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
@@ -21,6 +22,8 @@ pub(crate) fn bare(arguments: &[&str]) -> Command {
     }
     command
         .env_remove("NO_COLOR")
+        // Not the foreground job of the terminal at which the tests are run.
+        .process_group(0)
         .args(arguments)
         .stdin(Stdio::null());
     command
@@ -178,17 +181,4 @@ impl Done {
     pub(crate) fn assert_code(&self, code: i32) {
         assert_eq!(self.code, Some(code), "{self:?}");
     }
-
-    /// The lines of standard output, each as JSON.
-    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
-        json_lines(&self.out)
-    }
-}
-
-pub(crate) fn json_lines(text: &str) -> Vec<serde_json::Value> {
-    text.lines()
-        .map(|line| {
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
-        })
-        .collect()
 }

@@ -151,10 +151,6 @@ impl Server {
         self.events_until(Event::is_end)
     }
 
-    pub(crate) fn until_kind(&self, kind: &str) -> Vec<Event> {
-        self.events_until(|event| event.kind == kind)
-    }
-
     /// What was published so far.
     pub(crate) fn so_far(&self) -> Vec<Event> {
         self.record.events.lock().unwrap().clone()
