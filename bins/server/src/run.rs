@@ -14,6 +14,7 @@ use smol::LocalExecutor;
 use uuid::Builder;
 
 use crate::logs;
+use crate::open_files;
 use crate::secrets::{self, SecretError, Secrets};
 use crate::settings::Config;
 use crate::signals::Endings;
@@ -108,9 +109,11 @@ fn serve(
     let verify = move |token: &Token, now: Now| verifier.client(token.expose(), now.wall);
     let shard = Shard::new(hub, Native::default(), config.socket, verify, &executor);
     let listener = Listener::bind(config.listen.address, config.listener)?;
+    let open_files = open_files::raise_limit();
     let mut endings = Endings::watch().map_err(StartError::Signals)?;
     let address = listener.local_addr();
     announce(config, address, &credentials, secrets, shard.now().wall)?;
+    tracing::info!(%address, open_files, "listening");
     let options = ApiOptions {
         origins: config.allowed_origins.clone(),
         body_bytes: config.limits.data_bytes,
@@ -148,7 +151,7 @@ fn serve(
     Ok(ExitCode::from(code))
 }
 
-/// Says where the server is: on standard output everything that `--dev` has, else a log line.
+/// Says on standard output everything that `--dev` has.
 fn announce(
     config: &Config,
     address: SocketAddr,
@@ -171,6 +174,5 @@ fn announce(
         let _ = write!(io::stdout().lock(), "{welcome}");
         let _ = io::stdout().flush();
     }
-    tracing::info!(%address, "listening");
     Ok(())
 }
