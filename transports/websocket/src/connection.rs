@@ -104,6 +104,7 @@ fn poll_step<P: Platform>(
     Poll::Ready(match item {
         Some(Ok(Message::Text(text))) => {
             socket.message_since.set(None);
+            shard.count(|counters| counters.messages_read += 1);
             let text = text.as_str().to_owned();
             Step::Input(Input::Message { conn, text })
         }
@@ -143,19 +144,22 @@ fn fault(error: &WsError) -> Option<Fault> {
 }
 
 /// Reads a stream to its end and throws away what comes. False where it fails, or more than `max` bytes come.
+///
+/// Others have their turn in between: the writer above all, whose close frame goes out while the client still sends.
 pub(crate) async fn discard<S: AsyncRead + Unpin>(stream: &mut S, max: usize) -> bool {
     let mut left = max;
-    poll_fn(|cx| {
-        let mut buffer = [0; 4_096];
-        loop {
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
-                Ok(0) => return Poll::Ready(true),
-                Ok(read) if read <= left => left -= read,
-                Ok(_) | Err(_) => return Poll::Ready(false),
-            }
+    let mut buffer = [0; 4_096];
+    for turn in 1_u32.. {
+        match poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer)).await {
+            Ok(0) => return true,
+            Ok(read) if read <= left => left -= read,
+            Ok(_) | Err(_) => break,
         }
-    })
-    .await
+        if turn % TURN == 0 {
+            yield_now().await;
+        }
+    }
+    false
 }
 
 /// The stream as tungstenite sees it: it reads the socket, and writes into the socket's control buffer.
