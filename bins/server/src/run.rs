@@ -82,9 +82,9 @@ fn credentials(sources: &Sources) -> Result<(Credentials, Secrets), Failure> {
         Failure::Settings(errors.into_iter().map(ConfigError::from).collect())
     };
     let secrets = Secrets::read(config, &sources.secrets).map_err(settings)?;
-    let short = |variable, source| settings(vec![SecretError::Short { variable, source }]);
+    let unfit = |variable, source| settings(vec![SecretError::Unfit { variable, source }]);
     let tokens = TokenKey::new(secrets.token_secret.as_bytes());
-    let mut tokens = tokens.map_err(|error| short(secrets::TOKEN_SECRET.variable, error))?;
+    let mut tokens = tokens.map_err(|error| unfit(secrets::TOKEN_SECRET.variable, error))?;
     if let Some(issuer) = &config.token_issuer {
         tokens = tokens.with_issuer(issuer);
     }
@@ -92,7 +92,7 @@ fn credentials(sources: &Sources) -> Result<(Credentials, Secrets), Failure> {
         tokens = tokens.with_audience(audience);
     }
     let api_key =
-        ApiKey::new(&secrets.api_key).map_err(|error| short(secrets::API_KEY.variable, error))?;
+        ApiKey::new(&secrets.api_key).map_err(|error| unfit(secrets::API_KEY.variable, error))?;
     Ok((Credentials { tokens, api_key }, secrets))
 }
 

@@ -72,6 +72,12 @@ pub enum Error {
         /// Bytes that it has.
         bytes: usize,
     },
+    /// A key that nobody could present.
+    #[error(
+        "a key comes in a header, so it has to be printable ASCII, and not to begin or end with a space: \
+         `openssl rand -hex 32` prints such a one"
+    )]
+    KeyCharacters,
     /// What stands in a list of origins and is none.
     #[error(
         "`{0}` is no origin: expected scheme://host or scheme://host:port, such as https://app.example.com, \
