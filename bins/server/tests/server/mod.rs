@@ -85,12 +85,14 @@ impl Server {
     }
 
     fn run(command: Command, arguments: &[&str]) -> Self {
-        let secrets = [
+        // The arguments go over these.
+        let settings = [
+            ("FANFARE_LISTEN", "127.0.0.1:0"),
+            ("FANFARE_LOG", "trace"),
             ("FANFARE_TOKEN_SECRET", TOKEN_SECRET),
             ("FANFARE_API_KEY", API_KEY),
         ];
-        let all = [&["--listen", "127.0.0.1:0", "--log", "trace"], arguments].concat();
-        Self::spawn(prepare(command, &all, &secrets))
+        Self::spawn(prepare(command, arguments, &settings))
     }
 
     /// Starts `command` and waits for its address in the log.
