@@ -8,6 +8,7 @@
 
 mod api;
 mod asset;
+mod cautious;
 pub mod client;
 mod connection;
 mod counters;
@@ -28,6 +29,7 @@ mod route;
 mod shard;
 mod socket;
 mod subscription;
+mod throttle;
 pub mod upgrade;
 mod writer;
 

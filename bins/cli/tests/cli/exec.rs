@@ -224,6 +224,18 @@ fn ctrl_c_in_a_terminal_reaches_the_command_and_the_task_is_cancelled() {
 }
 
 #[test]
+fn a_signal_that_ends_the_command_and_comes_to_us_after_it_cancels_the_task() {
+    // A process that was left behind holds the command's output, or does not.
+    for output in ["", ">/dev/null 2>&1"] {
+        let server = Server::start();
+        let script = format!("(sleep 0.1; kill -TERM $PPID) {output} & kill -TERM $$");
+        run(sh(&server, &script)).assert_code(143);
+        let end = server.events().pop().unwrap();
+        assert_eq!(end.kind, "task:cancelled", "{output:?}");
+    }
+}
+
+#[test]
 fn keys_that_end_jobs_go_to_the_command_however_often() {
     let server = Server::start();
     let script = format!(
@@ -275,9 +287,9 @@ fn ctrl_z_gives_the_terminal_back_to_the_shell_until_it_says_fg() {
 fn the_exit_status_is_known_where_whoever_started_us_ignores_the_end_of_children() {
     let server = Server::start();
     let exec = fanfare(&server, &["exec", "--", "sh", "-c", "exit 3"]);
-    let mut command = std::process::Command::new("sh");
+    let mut command = std::process::Command::new("env");
     command
-        .args(["-c", "trap '' CHLD; exec \"$0\" \"$@\""])
+        .arg("--ignore-signal=CHLD")
         .arg(exec.get_program())
         .args(exec.get_args());
     for (name, value) in exec.get_envs() {
