@@ -1,0 +1,421 @@
+//! What stands between redb and the file: a failed write freezes the file, and nobody who reads notices.
+//!
+//! redb refuses everything, reads too, after any failed write. Here a failure is kept from redb: from the first one on,
+//! the file is frozen (what it holds stays as it is), and what redb still writes goes to memory, over the file. So redb
+//! comes to the end of what it was doing, a reader that holds the state before it goes on reading, and the writer, which
+//! asks [`Disk::frozen`] after each commit, knows that this one is not on disk. What memory holds is at most what the commit
+//! under way still had to write.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use redb::{BackendError, StorageBackend};
+
+use crate::error::is_full;
+
+const BLOCK: usize = 4_096;
+
+/// A lock's value, also after a panic elsewhere: what is guarded here is never left half done.
+pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The file itself. Its locks are held until the last user is gone, so that no other process comes between two openings.
+#[derive(Debug)]
+pub(crate) struct Device {
+    backend: Box<dyn StorageBackend>,
+    locks: Mutex<Vec<(Bound<u64>, Bound<u64>)>>,
+}
+
+impl Device {
+    pub(crate) fn new(backend: impl StorageBackend) -> Arc<Self> {
+        Arc::new(Self {
+            backend: Box::new(backend),
+            locks: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn len(&self) -> io::Result<u64> {
+        self.backend.len()
+    }
+
+    pub(crate) fn clear(&self) -> io::Result<()> {
+        self.backend.set_len(0)
+    }
+
+    /// Whether so many bytes can be written behind the end. They are gone again afterwards.
+    pub(crate) fn has_space(&self, bytes: u64) -> bool {
+        let Ok(end) = self.backend.len() else {
+            return false;
+        };
+        let zeros = vec![0; BLOCK * 16];
+        let written = (0..bytes.div_ceil(zeros.len() as u64)).try_for_each(|part| {
+            let at = end + part * zeros.len() as u64;
+            self.backend.set_len(at + zeros.len() as u64)?;
+            self.backend.write(at, &zeros)
+        });
+        self.backend.set_len(end).is_ok() && written.is_ok()
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // All that close does is to give back the locks, as the end of the process would.
+        let _ = self.backend.close();
+    }
+}
+
+/// Why nothing is written to the file any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frozen {
+    /// It was opened to be read.
+    ReadOnly,
+    /// There was no space for a write. What the disk holds is known.
+    Full,
+    /// A write or an fsync failed. What the disk holds is not known.
+    Failed(String),
+}
+
+/// The file as one opening of the database sees it.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    device: Arc<Device>,
+    overlay: RwLock<Option<Overlay>>,
+    watch: Mutex<Watch>,
+}
+
+/// What redb wrote since the file was frozen.
+#[derive(Debug)]
+struct Overlay {
+    cause: Frozen,
+    len: u64,
+    /// Behind this, the file's bytes were cut off since.
+    visible: u64,
+    blocks: BTreeMap<u64, Vec<u8>>,
+}
+
+pub(crate) type Written = Box<dyn FnOnce() + Send>;
+
+/// How far the commit under way is.
+#[derive(Default)]
+struct Watch {
+    waiting: Option<Written>,
+    /// Its header was written since the last fsync.
+    header: bool,
+    /// Fsyncs that reached its header.
+    synced: u32,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("header", &self.header)
+            .field("synced", &self.synced)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    pub(crate) fn new(device: Arc<Device>) -> Arc<Self> {
+        Arc::new(Self {
+            device,
+            overlay: RwLock::new(None),
+            watch: Mutex::default(),
+        })
+    }
+
+    /// Never writes: what redb wants to write goes to memory.
+    pub(crate) fn read_only(device: Arc<Device>) -> io::Result<Arc<Self>> {
+        let disk = Self::new(device);
+        disk.freeze(Frozen::ReadOnly)?;
+        Ok(disk)
+    }
+
+    /// Why nothing is written any more.
+    pub(crate) fn frozen(&self) -> Option<Frozen> {
+        let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        overlay.as_ref().map(|overlay| overlay.cause.clone())
+    }
+
+    /// Writes nothing from now on. The first cause stays, but for that of a lack of space, of which one can recover.
+    pub(crate) fn freeze(&self, cause: Frozen) -> io::Result<()> {
+        let mut overlay = self.overlay.write().unwrap_or_else(PoisonError::into_inner);
+        match &mut *overlay {
+            Some(frozen) if frozen.cause == Frozen::Full => frozen.cause = cause,
+            Some(_) => {}
+            None => {
+                let len = self.device.backend.len()?;
+                *overlay = Some(Overlay {
+                    cause,
+                    len,
+                    visible: len,
+                    blocks: BTreeMap::new(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes that were written since the file was frozen.
+    pub(crate) fn unwritten(&self) -> u64 {
+        let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        let blocks = overlay.as_ref().map_or(0, |overlay| overlay.blocks.len());
+        (blocks * BLOCK) as u64
+    }
+
+    /// A commit begins. `written` is called once its writes are all with the operating system, before their fsync, if it
+    /// is one in one phase.
+    pub(crate) fn begin(&self, written: Option<Written>) {
+        *locked(&self.watch) = Watch {
+            waiting: written,
+            ..Watch::default()
+        };
+    }
+
+    /// The commit ended. Says how many fsyncs reached its header.
+    pub(crate) fn end(&self) -> u32 {
+        std::mem::take(&mut *locked(&self.watch)).synced
+    }
+
+    /// Writes to the file, or over it once it is frozen; a failure freezes it.
+    fn change(
+        &self,
+        file: impl FnOnce(&dyn StorageBackend) -> io::Result<()>,
+        memory: impl FnOnce(&mut Overlay, &dyn StorageBackend) -> io::Result<()>,
+        cause: impl FnOnce(io::Error) -> Frozen,
+    ) -> io::Result<()> {
+        let backend = &*self.device.backend;
+        let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        if overlay.is_none() {
+            let Err(error) = file(backend) else {
+                return Ok(());
+            };
+            drop(overlay);
+            self.freeze(cause(error))?;
+        } else {
+            drop(overlay);
+        }
+        let mut overlay = self.overlay.write().unwrap_or_else(PoisonError::into_inner);
+        overlay
+            .as_mut()
+            .map_or(Ok(()), |overlay| memory(overlay, backend))
+    }
+}
+
+fn cause(doing: &str, error: &io::Error) -> Frozen {
+    if is_full(error) {
+        Frozen::Full
+    } else {
+        Frozen::Failed(format!("{doing}: {error}"))
+    }
+}
+
+impl Overlay {
+    /// Reads the file, then what is over it.
+    fn read(&self, backend: &dyn StorageBackend, at: u64, out: &mut [u8]) -> io::Result<()> {
+        if at.checked_add(out.len() as u64).is_none_or(|end| end > self.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        out.fill(0);
+        let there = self.visible.saturating_sub(at).min(out.len() as u64);
+        let there = usize::try_from(there).unwrap_or(out.len());
+        if let Some(there) = out.get_mut(..there).filter(|there| !there.is_empty()) {
+            backend.read(at, there)?;
+        }
+        for (number, within, part) in parts(at, out.len()) {
+            if let (Some(block), Some(out)) = (self.blocks.get(&number), out.get_mut(part)) {
+                copy(out, block.get(within));
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, backend: &dyn StorageBackend, at: u64, data: &[u8]) -> io::Result<()> {
+        for (number, within, part) in parts(at, data.len()) {
+            if !self.blocks.contains_key(&number) {
+                let mut block = vec![0; BLOCK];
+                let start = number * BLOCK as u64;
+                let there = self.len.saturating_sub(start).min(BLOCK as u64);
+                let there = usize::try_from(there).unwrap_or(BLOCK);
+                if let Some(there) = block.get_mut(..there) {
+                    self.read(backend, start, there)?;
+                }
+                self.blocks.insert(number, block);
+            }
+            let block = self.blocks.get_mut(&number);
+            if let Some(block) = block.and_then(|block| block.get_mut(within)) {
+                copy(block, data.get(part));
+            }
+        }
+        self.len = self.len.max(at + data.len() as u64);
+        Ok(())
+    }
+
+    /// What is cut off is zeros if the file grows again.
+    fn set_len(&mut self, len: u64) {
+        if len < self.len {
+            self.visible = self.visible.min(len);
+            self.blocks.split_off(&len.div_ceil(BLOCK as u64));
+            let within = usize::try_from(len % BLOCK as u64).unwrap_or(0);
+            let last = self.blocks.get_mut(&(len / BLOCK as u64));
+            if let Some(tail) = last.and_then(|block| block.get_mut(within..)) {
+                tail.fill(0);
+            }
+        }
+        self.len = len;
+    }
+}
+
+fn copy(to: &mut [u8], from: Option<&[u8]>) {
+    if let Some(from) = from.filter(|from| from.len() == to.len()) {
+        to.copy_from_slice(from);
+    }
+}
+
+/// The blocks that a range of bytes touches: the block's number, which part of it, which part of the range.
+fn parts(
+    at: u64,
+    len: usize,
+) -> impl Iterator<Item = (u64, std::ops::Range<usize>, std::ops::Range<usize>)> {
+    let mut done = 0;
+    std::iter::from_fn(move || {
+        if done >= len {
+            return None;
+        }
+        let position = at + done as u64;
+        let within = usize::try_from(position % BLOCK as u64).ok()?;
+        let step = (BLOCK - within).min(len - done);
+        let part = (position / BLOCK as u64, within..within + step, done..done + step);
+        done += step;
+        Some(part)
+    })
+}
+
+/// The disk as redb takes it.
+#[derive(Debug)]
+pub(crate) struct Backend(pub(crate) Arc<Disk>);
+
+impl StorageBackend for Backend {
+    fn len(&self) -> io::Result<u64> {
+        let overlay = self.0.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        match &*overlay {
+            Some(overlay) => Ok(overlay.len),
+            None => self.0.device.backend.len(),
+        }
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        let overlay = self.0.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        match &*overlay {
+            Some(overlay) => overlay.read(&*self.0.device.backend, at, out),
+            None => self.0.device.backend.read(at, out),
+        }
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.change(
+            |file| file.set_len(len),
+            |memory, _| {
+                memory.set_len(len);
+                Ok(())
+            },
+            |error| cause("set the file's length", &error),
+        )
+    }
+
+    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
+        locked(&self.0.watch).header |= at == 0;
+        self.0.change(
+            |file| file.write(at, data),
+            |memory, file| memory.write(file, at, data),
+            |error| cause("write", &error),
+        )
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut watch = locked(&self.0.watch);
+        let header = std::mem::take(&mut watch.header);
+        let then = watch.waiting.take_if(|_| header);
+        drop(watch);
+        if let Some(then) = then.filter(|_| self.0.frozen().is_none()) {
+            then();
+        }
+        self.0.change(
+            StorageBackend::sync_data,
+            |_, _| Ok(()),
+            // Also if it says that there is no space: what reached the disk is not known.
+            |error| Frozen::Failed(format!("fsync: {error}")),
+        )?;
+        if header && self.0.frozen().is_none() {
+            locked(&self.0.watch).synced += 1;
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        let mut locks = locked(&self.0.device.locks);
+        if locks.contains(&(start, end)) {
+            return Ok(true);
+        }
+        let taken = self.0.device.backend.try_lock_range(start, end)?;
+        if taken {
+            locks.push((start, end));
+        }
+        Ok(taken)
+    }
+
+    fn unlock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    /// After the freeze the disk must look as if nothing had happened, and the file must stay as it was.
+    #[test]
+    fn a_frozen_disk_reads_as_if_it_were_written() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for round in 0..200 {
+            let device = Device::new(InMemoryBackend::new());
+            let disk = Disk::new(device.clone());
+            let backend = Backend(disk.clone());
+            let mut model = vec![0; 3 * BLOCK + 100];
+            backend.set_len(model.len() as u64).unwrap();
+            let fill: Vec<u8> = model.iter().map(|_| random.u8(..)).collect();
+            backend.write(0, &fill).unwrap();
+            model.copy_from_slice(&fill);
+            disk.freeze(Frozen::Full).unwrap();
+            for _ in 0..random.usize(..12) {
+                if random.u8(..4) == 0 {
+                    model.resize(random.usize(..5 * BLOCK), 0);
+                    backend.set_len(model.len() as u64).unwrap();
+                } else if !model.is_empty() {
+                    let at = random.usize(..model.len());
+                    let len = random.usize(..=(model.len() - at).min(2 * BLOCK));
+                    let data: Vec<u8> = (0..len).map(|_| random.u8(..)).collect();
+                    model[at..at + len].copy_from_slice(&data);
+                    backend.write(at as u64, &data).unwrap();
+                }
+            }
+            assert_eq!(backend.len().unwrap(), model.len() as u64, "round {round}");
+            let mut seen = vec![1; model.len()];
+            backend.read(0, &mut seen).unwrap();
+            assert!(seen == model, "round {round}");
+            assert!(backend.read(1, &mut seen).is_err() || seen.is_empty());
+            let mut file = vec![0; fill.len()];
+            device.backend.read(0, &mut file).unwrap();
+            assert!(file == fill, "round {round}: the file changed");
+        }
+    }
+}

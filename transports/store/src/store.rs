@@ -1,0 +1,225 @@
+//! The store's handle: what is called from an executor, and the threads behind it.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::thread::{Builder, JoinHandle};
+
+use async_channel::{Receiver, Sender, TrySendError};
+use futures::channel::oneshot;
+use redb::StorageBackend;
+
+use crate::batch::Batch;
+use crate::engine::{Empty, Engine};
+use crate::error::Error;
+use crate::options::Options;
+use crate::range::{Page, Read};
+use crate::view::View;
+use crate::writer::{self, Queue};
+
+/// An open store: one file, one thread that writes, a few that read.
+///
+/// Calls return at once and belong to no executor; what they return is a future. Dropping the store, or
+/// [`close`](Self::close), commits what was taken, and waits for it.
+///
+/// ```
+/// use fanfare_store::{Batch, KeyRange, Options, Read, Store, Table};
+/// # let dir = tempfile::tempdir()?;
+/// # let file = dir.path().join("store.redb");
+/// smol::block_on(async {
+///     let store = Store::open(&file, Options::default())?;
+///     let mut batch = Batch::new();
+///     batch.put(Table::Rooms, b"task:7", b"head 1").put(Table::Entries, b"0001", b"hello");
+///     store.commit(batch).await?;
+///
+///     let page = store.read(Read::new(Table::Rooms, KeyRange::prefix(b"task:"))).await?;
+///     assert_eq!(page.rows[0].value, b"head 1");
+///     store.close()
+/// })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Store {
+    file: PathBuf,
+    queue: Arc<Queue>,
+    reads: Sender<Reading>,
+    writer: Option<JoinHandle<Result<(), Error>>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+struct Reading {
+    read: Read,
+    answer: oneshot::Sender<Result<Page, Error>>,
+}
+
+impl Store {
+    /// Opens the store in this file, or makes it. Blocks: recovery after a crash and verification read the whole file.
+    ///
+    /// # Errors
+    ///
+    /// Each that the file can be the cause of, from [`Error::NoDirectory`] to [`Error::Io`].
+    pub fn open(file: impl AsRef<Path>, options: Options) -> Result<Self, Error> {
+        Self::run(Engine::open(file.as_ref(), options)?)
+    }
+
+    /// Opens the store on something else than a file: a simulated disk. `name` stands in errors in place of the file.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// ```
+    /// use fanfare_store::{Options, Store};
+    /// let disk = redb::backends::InMemoryBackend::new();
+    /// Store::open_on(disk, "memory", Options::default())?.close()?;
+    /// # Ok::<(), fanfare_store::Error>(())
+    /// ```
+    pub fn open_on(
+        backend: impl StorageBackend,
+        name: impl Into<PathBuf>,
+        options: Options,
+    ) -> Result<Self, Error> {
+        Self::run(Engine::on(backend, name.into(), options, Empty::IsNew)?)
+    }
+
+    fn run(engine: Engine) -> Result<Self, Error> {
+        let options = engine.options().clone();
+        let view = engine.view();
+        let file = view.file().to_path_buf();
+        let queue = Queue::new(options.clone());
+        let (reads, waiting) = async_channel::bounded(options.queue_reads.max(1));
+        let mut store = Self {
+            file,
+            queue: queue.clone(),
+            reads,
+            writer: None,
+            readers: Vec::new(),
+        };
+        let started = (|| {
+            for number in 0..options.read_threads.max(1) {
+                let (view, waiting) = (view.clone(), waiting.clone());
+                let name = format!("store-read-{number}");
+                let reader = Builder::new().name(name).spawn(move || serve(&view, &waiting));
+                store.readers.push(reader?);
+            }
+            let writer = Builder::new().name("store-write".to_owned());
+            store.writer = Some(writer.spawn(move || writer::run(engine, &queue))?);
+            Ok(())
+        })();
+        match started {
+            Ok(()) => Ok(store),
+            Err(error) => Err(Error::io(&store.file, "start a thread for the file", error)),
+        }
+    }
+
+    /// The file, as it was named.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Commits a batch after all that were committed before it. The future resolves when that is safe
+    /// ([`Durability`](crate::Durability)); the batch is committed also if the future is dropped.
+    ///
+    /// Resolves to [`Error::QueueFull`] at once when too much waits, to [`Error::Full`] when there is no space and nothing
+    /// was kept, and to [`Error::WriteFailed`] when the disk failed: then whether the batch is kept shows after the restart,
+    /// and nothing is taken until then.
+    pub fn commit(&self, batch: Batch) -> Completion<()> {
+        let (answer, completion) = oneshot::channel();
+        self.queue.push(batch, answer);
+        Completion(completion)
+    }
+
+    /// Reads a page. It has everything whose commit was answered before this call.
+    ///
+    /// Resolves to [`Error::QueueFull`] at once when too many wait.
+    pub fn read(&self, read: Read) -> Completion<Page> {
+        let (answer, completion) = oneshot::channel();
+        let refused = match self.reads.try_send(Reading { read, answer }) {
+            Ok(()) => return Completion(completion),
+            Err(TrySendError::Full(reading)) => {
+                (reading, Error::QueueFull { what: "reads" })
+            }
+            Err(TrySendError::Closed(reading)) => (reading, Error::Closed),
+        };
+        // The receiver is right here.
+        let _ = refused.0.answer.send(Err(refused.1));
+        Completion(completion)
+    }
+
+    /// Commits what was taken, answers reads that wait, and closes the file. Blocks until that is done.
+    ///
+    /// # Errors
+    ///
+    /// What closing found. What was answered as committed is safe nevertheless.
+    pub fn close(mut self) -> Result<(), Error> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), Error> {
+        self.reads.close();
+        for reader in self.readers.drain(..) {
+            // A reader catches what panics within it.
+            let _ = reader.join();
+        }
+        self.queue.close();
+        match self.writer.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(Error::io(
+                &self.file,
+                "close the file",
+                io::Error::other("the writing thread panicked"),
+            )),
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `close`.
+        let _ = self.end();
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
+}
+
+fn serve(view: &View, waiting: &Receiver<Reading>) {
+    while let Ok(Reading { read, answer }) = waiting.recv_blocking() {
+        if !answer.is_canceled() {
+            // Nobody may wait for it any more.
+            let _ = answer.send(view.page(&read));
+        }
+    }
+}
+
+/// What a call to the store will have come to.
+///
+/// ```
+/// use fanfare_store::{Batch, Completion, Options, Store};
+/// # let store = Store::open_on(redb::backends::InMemoryBackend::new(), "memory", Options::default())?;
+/// let completion: Completion<()> = store.commit(Batch::new());
+/// smol::block_on(completion)?;
+/// # Ok::<(), fanfare_store::Error>(())
+/// ```
+#[must_use = "whether it worked is known when this is awaited"]
+#[derive(Debug)]
+pub struct Completion<T>(oneshot::Receiver<Result<T, Error>>);
+
+impl<T> Future for Completion<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = Pin::new(&mut self.0).poll(cx);
+        answered.map(|answer| answer.unwrap_or(Err(Error::Closed)))
+    }
+}
