@@ -97,7 +97,8 @@ impl Batch {
     pub(crate) fn check(&self, most: usize) -> Result<(), Error> {
         let limited = |what, bytes, limit| {
             let fits = bytes <= limit;
-            fits.then_some(()).ok_or(Error::TooLarge { what, bytes, limit })
+            fits.then_some(())
+                .ok_or(Error::TooLarge { what, bytes, limit })
         };
         limited("batch", self.bytes(), most)?;
         for change in &self.changes {

@@ -15,8 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use redb::{BackendError, StorageBackend};
 
 use crate::error::is_full;
+use crate::row::SEAL;
 
 const BLOCK: usize = 4_096;
+/// Length of redb's header, which it writes as a whole.
+const HEADER: usize = 320;
+/// What a redb file begins with.
+const MAGIC: &[u8] = b"redb";
 
 /// A lock's value, also after a panic elsewhere: what is guarded here is never left half done.
 pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -40,6 +45,26 @@ impl Device {
 
     pub(crate) fn len(&self) -> io::Result<u64> {
         self.backend.len()
+    }
+
+    /// Whether the file's header is the one that was written last.
+    ///
+    /// redb has no checksum over the byte that says which of its two states is the last one: with that bit changed, a file
+    /// would open without its last commit. So a header is followed by its CRC-32, in the same sector.
+    pub(crate) fn header(&self) -> io::Result<Header> {
+        if self.backend.len()? < (HEADER + SEAL) as u64 {
+            return Ok(Header::Foreign);
+        }
+        let mut sealed = [0; HEADER + SEAL];
+        self.backend.read(0, &mut sealed)?;
+        let (header, seal) = sealed.split_at(HEADER);
+        Ok(if !header.starts_with(MAGIC) || seal == [0; SEAL] {
+            Header::Foreign
+        } else if crc32fast::hash(header).to_le_bytes() == *seal {
+            Header::Whole
+        } else {
+            Header::Damaged
+        })
     }
 
     pub(crate) fn clear(&self) -> io::Result<()> {
@@ -66,6 +91,17 @@ impl Drop for Device {
         // All that close does is to give back the locks, as the end of the process would.
         let _ = self.backend.close();
     }
+}
+
+/// What the first bytes of a file are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Header {
+    /// As this store wrote them last.
+    Whole,
+    /// Those of a store, and not as they were written.
+    Damaged,
+    /// Not those of a store.
+    Foreign,
 }
 
 /// Why nothing is written to the file any more.
@@ -216,7 +252,10 @@ fn cause(doing: &str, error: &io::Error) -> Frozen {
 impl Overlay {
     /// Reads the file, then what is over it.
     fn read(&self, backend: &dyn StorageBackend, at: u64, out: &mut [u8]) -> io::Result<()> {
-        if at.checked_add(out.len() as u64).is_none_or(|end| end > self.len) {
+        if at
+            .checked_add(out.len() as u64)
+            .is_none_or(|end| end > self.len)
+        {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         out.fill(0);
@@ -288,7 +327,11 @@ fn parts(
         let position = at + done as u64;
         let within = usize::try_from(position % BLOCK as u64).ok()?;
         let step = (BLOCK - within).min(len - done);
-        let part = (position / BLOCK as u64, within..within + step, done..done + step);
+        let part = (
+            position / BLOCK as u64,
+            within..within + step,
+            done..done + step,
+        );
         done += step;
         Some(part)
     })
@@ -300,7 +343,11 @@ pub(crate) struct Backend(pub(crate) Arc<Disk>);
 
 impl StorageBackend for Backend {
     fn len(&self) -> io::Result<u64> {
-        let overlay = self.0.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        let overlay = self
+            .0
+            .overlay
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         match &*overlay {
             Some(overlay) => Ok(overlay.len),
             None => self.0.device.backend.len(),
@@ -308,7 +355,11 @@ impl StorageBackend for Backend {
     }
 
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-        let overlay = self.0.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        let overlay = self
+            .0
+            .overlay
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         match &*overlay {
             Some(overlay) => overlay.read(&*self.0.device.backend, at, out),
             None => self.0.device.backend.read(at, out),
@@ -327,7 +378,16 @@ impl StorageBackend for Backend {
     }
 
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
-        locked(&self.0.watch).header |= at == 0;
+        let mut sealed = [0; HEADER + SEAL];
+        let data = if at == 0 && data.len() == HEADER {
+            locked(&self.0.watch).header = true;
+            let (header, seal) = sealed.split_at_mut(HEADER);
+            header.copy_from_slice(data);
+            seal.copy_from_slice(&crc32fast::hash(data).to_le_bytes());
+            &sealed
+        } else {
+            data
+        };
         self.0.change(
             |file| file.write(at, data),
             |memory, file| memory.write(file, at, data),

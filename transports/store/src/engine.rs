@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{
-    CommitError, Database, DatabaseError, ReadTransaction, ReadableDatabase,
-    StorageBackend, StorageError, TableDefinition, TransactionError, WriteTransaction,
+    CommitError, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend,
+    StorageError, TableDefinition, TransactionError, WriteTransaction,
 };
 
 use crate::batch::{Batch, Change};
-use crate::disk::{Backend, Device, Disk, Frozen, Written};
+use crate::disk::{Backend, Device, Disk, Frozen, Header, Written};
 use crate::error::Error;
 use crate::options::{Durability, Options};
 use crate::row::{SEAL, seal};
@@ -64,7 +64,9 @@ impl Engine {
     /// Opens the file, or makes it.
     pub(crate) fn open(file: &Path, options: Options) -> Result<Self, Error> {
         match place(file, options.create)? {
-            Place::There(backend) => Self::on(backend, file.to_path_buf(), options, Empty::IsDamage),
+            Place::There(backend) => {
+                Self::on(backend, file.to_path_buf(), options, Empty::IsDamage)
+            }
             Place::New(backend, new) => {
                 let engine = Self::fresh(backend, file.to_path_buf(), options)?;
                 publish(&new, file)?;
@@ -82,11 +84,13 @@ impl Engine {
         let device = Device::new(backend);
         let cleared = device.clear();
         cleared.map_err(|error| Error::io(&file, "empty the file", error))?;
-        let engine = Self::with(device.clone(), Disk::new(device), file, options, Empty::IsNew)?;
-        match engine.frozen() {
-            Some(cause) => Err(engine.refusal(cause)),
-            None => Ok(engine),
-        }
+        Self::with(
+            device.clone(),
+            Disk::new(device),
+            file,
+            options,
+            Empty::IsNew,
+        )
     }
 
     /// A store on a file, or on something that is used like one.
@@ -97,12 +101,7 @@ impl Engine {
         empty: Empty,
     ) -> Result<Self, Error> {
         let device = Device::new(backend);
-        let engine = Self::with(device.clone(), Disk::new(device), file, options, empty)?;
-        match engine.frozen() {
-            Some(cause @ Frozen::Failed(_)) => Err(engine.refusal(cause)),
-            // A store on a full disk can be read.
-            Some(Frozen::Full | Frozen::ReadOnly) | None => Ok(engine),
-        }
+        Self::with(device.clone(), Disk::new(device), file, options, empty)
     }
 
     /// Opened without a write to the file.
@@ -124,15 +123,31 @@ impl Engine {
         options: Options,
         empty: Empty,
     ) -> Result<Self, Error> {
+        let header = device.header();
+        let header = header.map_err(|error| Error::io(&file, "read the file", error))?;
+        match header {
+            Header::Damaged => {
+                let what = "its header is not what was written".to_owned();
+                return Err(Error::Damaged { file, what });
+            }
+            Header::Foreign if empty == Empty::IsDamage => return Err(Error::NotAStore { file }),
+            Header::Whole | Header::Foreign => {}
+        }
         let (instance, snapshot) = start(disk, &file, &options, empty)?;
         let view = Arc::new(View::new(file.clone(), snapshot));
-        Ok(Self {
+        let engine = Self {
             file,
             options,
             device,
             instance: Some(instance),
             view,
-        })
+        };
+        match engine.frozen() {
+            Some(cause @ Frozen::Failed(_)) => Err(engine.refusal(cause)),
+            // A store that is on a full disk can be read; one that was not there before is not made.
+            Some(cause @ Frozen::Full) if header == Header::Foreign => Err(engine.refusal(cause)),
+            Some(Frozen::Full | Frozen::ReadOnly) | None => Ok(engine),
+        }
     }
 
     pub(crate) fn view(&self) -> Arc<View> {

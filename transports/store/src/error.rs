@@ -44,7 +44,9 @@ pub enum Error {
         file: PathBuf,
     },
     /// Another process has the file open.
-    #[error("{file}: another process has this store open: stop that process, or choose another file")]
+    #[error(
+        "{file}: another process has this store open: stop that process, or choose another file"
+    )]
     Locked {
         /// The store's file.
         file: PathBuf,
@@ -68,7 +70,9 @@ pub enum Error {
         known: u32,
     },
     /// The file's content is not what was written.
-    #[error("{file}: is damaged ({what}): check the disk, then restore a copy of the file, or move it away to begin anew")]
+    #[error(
+        "{file}: is damaged ({what}): check the disk, then restore a copy of the file, or move it away to begin anew"
+    )]
     Damaged {
         /// The store's file.
         file: PathBuf,
@@ -76,13 +80,17 @@ pub enum Error {
         what: String,
     },
     /// There is no space. Nothing of this batch was kept; a later one is taken when there is space again.
-    #[error("{file}: no space is left on the disk: free some; writes are taken again as soon as there is space")]
+    #[error(
+        "{file}: no space is left on the disk: free some; writes are taken again as soon as there is space"
+    )]
     Full {
         /// The store's file.
         file: PathBuf,
     },
     /// A write or fsync failed, now or before. What the disk holds of it is not known, so nothing more is written.
-    #[error("{file}: a write failed ({cause}), and no more are taken: check the disk, then restart")]
+    #[error(
+        "{file}: a write failed ({cause}), and no more are taken: check the disk, then restart"
+    )]
     WriteFailed {
         /// The store's file.
         file: PathBuf,

@@ -161,7 +161,9 @@ pub fn import(
     if file.exists() {
         return Err(Error::Exists { file: path });
     }
-    if let Some(parent) = file.parent().filter(|parent| !parent.as_os_str().is_empty())
+    if let Some(parent) = file
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
         && !parent.is_dir()
     {
         return Err(Error::NoDirectory { file: path });
@@ -296,7 +298,8 @@ fn fill(
     report(Progress { done, total });
     let kept = self::total(&engine)?;
     if done != total || kept != total {
-        let why = format!("{total} rows were to follow, and {kept} did: the export is cut or mixed");
+        let why =
+            format!("{total} rows were to follow, and {kept} did: the export is cut or mixed");
         return Err(bad(lines.number, why));
     }
     publish(new, &file)?;
@@ -328,7 +331,8 @@ impl<'i> Lines<'i> {
         self.text.clear();
         let mut limited = io::Read::take(&mut *self.input, LINE_MAX);
         let read = limited.read_until(b'\n', &mut self.text);
-        if read.map_err(|error| Error::io(&self.file, "read the import for the file", error))? == 0 {
+        if read.map_err(|error| Error::io(&self.file, "read the import for the file", error))? == 0
+        {
             return Ok(None);
         }
         self.number += 1;

@@ -249,7 +249,11 @@ mod tests {
         let cases: [(&[u8], &[&[u8]], &[&[u8]]); 4] = [
             (b"a", &[b"a", b"a\xff\xff", b"ab"], &[b"", b"b", b"`"]),
             (b"a\xff", &[b"a\xff", b"a\xff\x00"], &[b"a", b"b", b"a\xfe"]),
-            (b"\xff\xff", &[b"\xff\xff", b"\xff\xff\xff"], &[b"\xff\xfe", b"\xff"]),
+            (
+                b"\xff\xff",
+                &[b"\xff\xff", b"\xff\xff\xff"],
+                &[b"\xff\xfe", b"\xff"],
+            ),
             (b"", &[b"", b"\xff"], &[]),
         ];
         for (prefix, inside, outside) in cases {
@@ -267,7 +271,10 @@ mod tests {
             (KeyRange::new(b..a), true),
             (KeyRange::new(a..a), true),
             (KeyRange::new(a..=a), false),
-            (KeyRange::new((Bound::Excluded(a), Bound::Included(a))), true),
+            (
+                KeyRange::new((Bound::Excluded(a), Bound::Included(a))),
+                true,
+            ),
             (KeyRange::new(..&b""[..]), true),
             (KeyRange::new(..=&b""[..]), false),
             (KeyRange::all(), false),

@@ -43,7 +43,11 @@ mod tests {
                 flipped[byte] ^= 1 << bit;
                 assert_eq!(unseal(Table::Rooms, b"key", &flipped), None, "{byte}.{bit}");
             }
-            assert_eq!(unseal(Table::Rooms, b"key", &stored[..byte]), None, "cut at {byte}");
+            assert_eq!(
+                unseal(Table::Rooms, b"key", &stored[..byte]),
+                None,
+                "cut at {byte}"
+            );
         }
     }
 }

@@ -102,7 +102,9 @@ impl Store {
             for number in 0..options.read_threads.max(1) {
                 let (view, waiting) = (view.clone(), waiting.clone());
                 let name = format!("store-read-{number}");
-                let reader = Builder::new().name(name).spawn(move || serve(&view, &waiting));
+                let reader = Builder::new()
+                    .name(name)
+                    .spawn(move || serve(&view, &waiting));
                 store.readers.push(reader?);
             }
             let writer = Builder::new().name("store-write".to_owned());
@@ -140,9 +142,7 @@ impl Store {
         let (answer, completion) = oneshot::channel();
         let refused = match self.reads.try_send(Reading { read, answer }) {
             Ok(()) => return Completion(completion),
-            Err(TrySendError::Full(reading)) => {
-                (reading, Error::QueueFull { what: "reads" })
-            }
+            Err(TrySendError::Full(reading)) => (reading, Error::QueueFull { what: "reads" }),
             Err(TrySendError::Closed(reading)) => (reading, Error::Closed),
         };
         // The receiver is right here.

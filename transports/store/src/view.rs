@@ -39,7 +39,10 @@ impl View {
 
     /// Shows another state, or none, once no page is being read from the one before.
     pub(crate) fn show(&self, snapshot: Option<ReadTransaction>) {
-        let mut shown = self.snapshot.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self
+            .snapshot
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         *shown = snapshot;
     }
 
@@ -157,7 +160,10 @@ fn page(snapshot: &ReadTransaction, read: &Read) -> Result<Page, Problem> {
         });
         let value = unseal(read.table, key, stored);
         let Some(value) = value.filter(|_| rises && read.range.contains(key)) else {
-            let what = format!("a row of the table `{}` is not what was written", read.table);
+            let what = format!(
+                "a row of the table `{}` is not what was written",
+                read.table
+            );
             return Err(Problem::Damaged(what));
         };
         bytes += key.len() + value.len();

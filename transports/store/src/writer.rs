@@ -128,10 +128,8 @@ pub(crate) fn run(mut engine: Engine, queue: &Queue) -> Result<(), Error> {
     let mut before = 1;
     let mut ended = Instant::now();
     while let Some(group) = queue.group(before, ended) {
-        let (batches, answers): (Vec<_>, Vec<_>) = group
-            .into_iter()
-            .map(|job| (job.batch, job.answer))
-            .unzip();
+        let (batches, answers): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|job| (job.batch, job.answer)).unzip();
         before = batches.len();
         let answers = Arc::new(Mutex::new(answers));
         let written = answers.clone();

@@ -98,7 +98,9 @@ impl StorageBackend for SimDisk {
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.0.lock().unwrap();
         let at = usize::try_from(at).unwrap();
-        let there = at.checked_add(out.len()).and_then(|end| state.bytes.get(at..end));
+        let there = at
+            .checked_add(out.len())
+            .and_then(|end| state.bytes.get(at..end));
         out.copy_from_slice(there.ok_or(ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -226,7 +228,13 @@ impl Player {
         let lengths: Vec<u64> = self
             .pending
             .iter()
-            .filter_map(|op| if let Op::SetLen(len) = op { Some(*len) } else { None })
+            .filter_map(|op| {
+                if let Op::SetLen(len) = op {
+                    Some(*len)
+                } else {
+                    None
+                }
+            })
             .collect();
         let kept = match crash {
             Crash::Power => random.usize(..=lengths.len()),
@@ -252,7 +260,9 @@ impl Player {
                             *left -= 1;
                         }
                         let from = (sector * SECTOR).max(at);
-                        let to = ((sector + 1) * SECTOR).min(at + data.len()).min(bytes.len());
+                        let to = ((sector + 1) * SECTOR)
+                            .min(at + data.len())
+                            .min(bytes.len());
                         if from < to {
                             bytes[from..to].copy_from_slice(&data[from - at..to - at]);
                         }
@@ -305,7 +315,8 @@ impl Workload {
                     }
                     dice => {
                         let most = if dice == 11 { 9_000 } else { 700 };
-                        let value: Vec<u8> = (0..random.usize(..most)).map(|_| random.u8(..)).collect();
+                        let value: Vec<u8> =
+                            (0..random.usize(..most)).map(|_| random.u8(..)).collect();
                         rows.insert((table, key.clone()), value.clone());
                         batch.put(table, key, value);
                     }
@@ -344,7 +355,11 @@ pub fn all(store: &Store) -> Result<Rows, fanfare_store::Error> {
         let mut next = Some(KeyRange::all());
         while let Some(range) = next {
             let page = smol::block_on(store.read(Read::new(table, range)))?;
-            rows.extend(page.rows.into_iter().map(|row| ((table, row.key), row.value)));
+            rows.extend(
+                page.rows
+                    .into_iter()
+                    .map(|row| ((table, row.key), row.value)),
+            );
             next = page.next;
         }
     }
@@ -357,5 +372,42 @@ pub fn small() -> Options {
         read_threads: 1,
         cache_bytes: 64 << 10,
         ..Options::default()
+    }
+}
+
+/// A file whose header is sealed as the store seals it, for what redb itself changes in a test.
+#[derive(Debug)]
+pub struct Sealing(redb::backends::FileBackend);
+
+impl Sealing {
+    pub fn new(file: &std::path::Path) -> Self {
+        let file = std::fs::File::options().read(true).write(true).open(file);
+        Self(redb::backends::FileBackend::new(file.unwrap()).unwrap())
+    }
+}
+
+impl StorageBackend for Sealing {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read(at, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
+        self.0.write(at, data)?;
+        if at == 0 && data.len() == 320 {
+            self.0.write(320, &crc32fast::hash(data).to_le_bytes())?;
+        }
+        Ok(())
     }
 }

@@ -1,0 +1,131 @@
+//! A file with any byte changed, or cut anywhere: an error, or the right rows.
+
+use fanfare_store::{Error, Options, Store};
+use support::{Rows, SimDisk, Workload, all};
+
+mod support;
+
+fn options(verify: bool) -> Options {
+    Options {
+        verify,
+        read_threads: 1,
+        cache_bytes: 1 << 20,
+        ..Options::default()
+    }
+}
+
+/// A store's file, closed or as a crash leaves it, and what is in it.
+fn file(closed: bool) -> (Vec<u8>, Rows) {
+    let mut random = fastrand::Rng::with_seed(9);
+    let workload = Workload::new(&mut random, 60);
+    let disk = SimDisk::default();
+    let store = Store::open_on(disk.clone(), "simulated", options(true)).unwrap();
+    for batch in &workload.batches {
+        smol::block_on(store.commit(batch.clone())).unwrap();
+    }
+    let rows = all(&store).unwrap();
+    let crashed = disk.bytes();
+    store.close().unwrap();
+    (if closed { disk.bytes() } else { crashed }, rows)
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    right: usize,
+    refused: usize,
+    wrong: usize,
+}
+
+fn look(bytes: Vec<u8>, options: Options, rows: &Rows, seen: &mut Seen) -> Result<(), Error> {
+    let store = Store::open_on(SimDisk::holding(bytes), "simulated", options);
+    match store.and_then(|store| all(&store)) {
+        Ok(found) if found == *rows => seen.right += 1,
+        Ok(_) => seen.wrong += 1,
+        Err(error) => {
+            seen.refused += 1;
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// The error's words name the file and say what to do.
+fn typed(error: &Error, what: &str) {
+    let of_the_file = matches!(
+        error,
+        Error::Damaged { .. } | Error::NotAStore { .. } | Error::NewerFormat { .. }
+    );
+    assert!(of_the_file, "{what}: {error}");
+    assert!(error.to_string().contains("simulated: "), "{error}");
+}
+
+#[test]
+fn a_file_with_any_byte_changed_is_refused_or_right() {
+    for closed in [true, false] {
+        let (bytes, rows) = file(closed);
+        let mut random = fastrand::Rng::with_seed(10);
+        let mut seen = Seen::default();
+        // The header whole, with each bit; of the rest some bytes of each page.
+        let header = (0..320 * 8).map(|bit| (bit / 8, 1 << (bit % 8)));
+        let pages = (0..bytes.len().div_ceil(512))
+            .map(|part| (part * 512 + random.usize(..512), 1 << random.u8(..8)))
+            .collect::<Vec<_>>();
+        for (at, flip) in header.chain(pages).filter(|(at, _)| *at < bytes.len()) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= flip;
+            if let Err(error) = look(damaged, options(true), &rows, &mut seen) {
+                typed(&error, &format!("closed {closed}, byte {at} ^ {flip}"));
+            }
+            assert_eq!(
+                seen.wrong, 0,
+                "closed {closed}, byte {at} ^ {flip}: other rows"
+            );
+        }
+        println!("closed {closed}, {} bytes: {seen:?}", bytes.len());
+        assert!(seen.refused > 100 && seen.right > 100, "{seen:?}");
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused_or_right() {
+    for closed in [true, false] {
+        let (bytes, rows) = file(closed);
+        let mut seen = Seen::default();
+        let every_64 = (1..bytes.len()).step_by(64);
+        for len in (1..400).chain(every_64) {
+            let cut = bytes[..len].to_vec();
+            if let Err(error) = look(cut, options(true), &rows, &mut seen) {
+                typed(&error, &format!("closed {closed}, cut at {len}"));
+            }
+            assert_eq!(seen.wrong, 0, "closed {closed}, cut at {len}: other rows");
+        }
+        println!("closed {closed}, {} bytes: {seen:?}", bytes.len());
+        assert!(seen.refused > 100, "{seen:?}");
+    }
+}
+
+/// Without verification at the start, damage can hide rows. A row that is read is right nevertheless.
+#[test]
+fn without_verification_a_row_is_right_or_missing_or_an_error() {
+    let (bytes, rows) = file(true);
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut seen = Seen::default();
+    for _ in 0..3_000 {
+        let mut damaged = bytes.clone();
+        damaged[random.usize(320..bytes.len())] ^= 1 << random.u8(..8);
+        let disk = SimDisk::holding(damaged);
+        match Store::open_on(disk, "simulated", options(false)).and_then(|store| all(&store)) {
+            Ok(found) if found == rows => seen.right += 1,
+            Ok(found) => {
+                let known = found
+                    .iter()
+                    .all(|(key, value)| rows.get(key) == Some(value));
+                assert!(known, "a row that was never written");
+                seen.wrong += 1;
+            }
+            Err(_) => seen.refused += 1,
+        }
+    }
+    println!("without verification: {seen:?}");
+    assert!(seen.refused > 100, "{seen:?}");
+}
