@@ -1,12 +1,10 @@
 //! The store without threads: open, commit a group of batches, recover from a full disk.
 
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::backends::FileBackend;
 use redb::{
     CommitError, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend,
     StorageError, TableDefinition, TransactionError, WriteTransaction,
@@ -15,6 +13,7 @@ use redb::{
 use crate::batch::{Batch, Change};
 use crate::disk::{Backend, Device, Disk, Frozen, Header, Written};
 use crate::error::Error;
+use crate::file::{Place, place, publish};
 use crate::options::{Durability, Options};
 use crate::row::{SEAL, seal};
 use crate::table::Table;
@@ -41,14 +40,6 @@ pub(crate) struct Engine {
 struct Instance {
     database: Database,
     disk: Arc<Disk>,
-}
-
-/// A file under its final name, or one that gets it later.
-pub(crate) enum Place {
-    /// The store's own name.
-    There(FileBackend),
-    /// `<name>.new`, so that a file under the store's name is whole from the first moment.
-    New(FileBackend, PathBuf),
 }
 
 /// What a database without a single table is.
@@ -440,120 +431,41 @@ fn apply<'b>(
 }
 
 fn begin(error: TransactionError) -> Problem {
-    match error {
-        TransactionError::Storage(error) => Problem::Redb(error),
-        other => Problem::Redb(StorageError::Io(io::Error::other(other.to_string()))),
+    if let TransactionError::Storage(error) = error {
+        return Problem::Redb(error);
     }
+    Problem::Redb(StorageError::Io(io::Error::other(error.to_string())))
 }
 
 fn commit(error: CommitError) -> Problem {
-    match error {
-        CommitError::Storage(error) => Problem::Redb(error),
-        other => Problem::Redb(StorageError::Io(io::Error::other(other.to_string()))),
+    if let CommitError::Storage(error) = error {
+        return Problem::Redb(error);
     }
+    Problem::Redb(StorageError::Io(io::Error::other(error.to_string())))
 }
 
-fn opening(error: DatabaseError, file: &Path) -> Error {
+pub(crate) fn opening(error: DatabaseError, file: &Path) -> Error {
     let path = file.to_path_buf();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => {
-            Error::Locked { file: path }
-        }
-        DatabaseError::Storage(StorageError::Io(error))
-            if error.kind() == io::ErrorKind::InvalidData =>
-        {
-            Error::NotAStore { file: path }
-        }
-        DatabaseError::Storage(StorageError::Io(error))
-            if error.kind() == io::ErrorKind::UnexpectedEof =>
-        {
-            let what = "it ends too early".to_owned();
-            Error::Damaged { file: path, what }
-        }
-        DatabaseError::Storage(error) => Problem::Redb(error).of(file, "open"),
-        other => Problem::Damaged(other.to_string()).of(file, "open"),
+    if matches!(
+        error,
+        DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch
+    ) {
+        return Error::Locked { file: path };
     }
-}
-
-/// The file, or a new one beside it.
-fn place(file: &Path, create: bool) -> Result<Place, Error> {
-    let path = file.to_path_buf();
-    match OpenOptions::new().read(true).write(true).open(file) {
-        Ok(there) => {
-            let known = there.metadata();
-            let known = known.map_err(|error| Error::io(file, "open the file", error))?;
-            if known.len() == 0 && known.is_file() {
-                // A store is given its name when it is whole.
-                let what = "it is empty".to_owned();
-                return Err(Error::Damaged { file: path, what });
-            }
-            Ok(Place::There(backend(there, file)?))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let directory = directory(file);
-            if !directory.is_dir() {
-                return Err(Error::NoDirectory { file: path });
-            }
-            if !create {
-                return Err(Error::NoFile { file: path });
-            }
-            create_new(file)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-            Err(Error::NoDirectory { file: path })
-        }
-        Err(error) => Err(Error::io(file, "open the file", error)),
-    }
-}
-
-/// Opens `<name>.new`, which one process at a time may do.
-pub(crate) fn create_new(file: &Path) -> Result<Place, Error> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = file.with_file_name(name);
-    let made = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&new)
-        .map_err(|error| Error::io(file, "make the file", error))?;
-    match made.try_lock() {
-        Ok(()) => Ok(Place::New(backend(made, file)?, new)),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked {
-            file: file.to_path_buf(),
-        }),
-        Err(std::fs::TryLockError::Error(error)) => Err(Error::io(file, "lock the file", error)),
-    }
-}
-
-/// Gives a whole file its name, for good.
-pub(crate) fn publish(new: &Path, file: &Path) -> Result<(), Error> {
-    let named = || {
-        if file.try_exists()? {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        std::fs::rename(new, file)?;
-        // Without this, the name may be lost with the power.
-        #[cfg(unix)]
-        File::open(directory(file))?.sync_all()?;
-        Ok(())
+    let DatabaseError::Storage(error) = error else {
+        return Problem::Damaged(error.to_string()).of(file, "open");
     };
-    named().map_err(|error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => Error::Locked {
-            file: file.to_path_buf(),
-        },
-        _ => Error::io(file, "name the file", error),
-    })
-}
-
-fn directory(file: &Path) -> &Path {
-    let parent = file.parent();
-    parent
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-fn backend(file: File, path: &Path) -> Result<FileBackend, Error> {
-    FileBackend::new(file).map_err(|error| opening(error, path))
+    let said = if let StorageError::Io(error) = &error {
+        Some(error.kind())
+    } else {
+        None
+    };
+    if said == Some(io::ErrorKind::InvalidData) {
+        return Error::NotAStore { file: path };
+    }
+    if said == Some(io::ErrorKind::UnexpectedEof) {
+        let what = "it ends too early".to_owned();
+        return Error::Damaged { file: path, what };
+    }
+    Problem::Redb(error).of(file, "open")
 }

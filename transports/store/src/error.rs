@@ -139,16 +139,20 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(file: impl Into<PathBuf>, doing: &'static str, source: io::Error) -> Self {
         let file = file.into();
-        match source.kind() {
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                Self::Permission { file }
-            }
-            _ if is_full(&source) => Self::Full { file },
-            _ => Self::Io {
-                file,
-                doing,
-                source: Arc::new(source),
-            },
+        let kind = source.kind();
+        if matches!(
+            kind,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        ) {
+            return Self::Permission { file };
+        }
+        if is_full(&source) {
+            return Self::Full { file };
+        }
+        Self::Io {
+            file,
+            doing,
+            source: Arc::new(source),
         }
     }
 }

@@ -32,6 +32,7 @@ mod batch;
 mod disk;
 mod engine;
 mod error;
+mod file;
 mod maintenance;
 mod options;
 mod range;

@@ -9,8 +9,9 @@ use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
-use crate::engine::{Engine, FORMAT, Place, create_new, publish};
+use crate::engine::{Engine, FORMAT};
 use crate::error::Error;
+use crate::file::{create_new, directory, publish};
 use crate::options::Options;
 use crate::range::{KeyRange, Read, Row};
 use crate::table::Table;
@@ -161,24 +162,17 @@ pub fn import(
     if file.exists() {
         return Err(Error::Exists { file: path });
     }
-    if let Some(parent) = file
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        && !parent.is_dir()
-    {
+    if !directory(file).is_dir() {
         return Err(Error::NoDirectory { file: path });
     }
-    let Place::New(backend, new) = create_new(file)? else {
-        return Err(Error::Exists { file: path });
-    };
+    let (backend, new) = create_new(file)?;
     let filled = Engine::fresh(backend, path, maintenance())
         .and_then(|engine| fill(engine, input, report, &new));
     if filled.is_err() {
         // What is left is overwritten by the next import or store of this name.
         let _ = fs::remove_file(&new);
     }
-    let rows = filled?;
-    Ok(rows)
+    filled
 }
 
 /// Gives unused space in the file back, after every row was verified. Needs little space of its own. `report` is of the

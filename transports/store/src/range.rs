@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn a_prefix_holds_what_begins_with_it_and_nothing_else() {
-        let cases: [(&[u8], &[&[u8]], &[&[u8]]); 4] = [
+        type Keys = &'static [&'static [u8]];
+        let cases: [(&[u8], Keys, Keys); 4] = [
             (b"a", &[b"a", b"a\xff\xff", b"ab"], &[b"", b"b", b"`"]),
             (b"a\xff", &[b"a\xff", b"a\xff\x00"], &[b"a", b"b", b"a\xfe"]),
             (

@@ -1,5 +1,13 @@
 //! The store over a disk that loses, tears and reorders what was not synced: more than 10,000 crashes, and as many crashes in
 //! the recovery after them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "what fails here fails a test"
+)]
 
 use fanfare_store::{Durability, Options, Store};
 use support::{Crash, Op, Player, Rows, SimDisk, Workload, all, small};

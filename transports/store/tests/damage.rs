@@ -1,4 +1,12 @@
 //! A file with any byte changed, or cut anywhere: an error, or the right rows.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "what fails here fails a test"
+)]
 
 use fanfare_store::{Error, Options, Store};
 use support::{Rows, SimDisk, Workload, all};

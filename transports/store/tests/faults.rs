@@ -1,4 +1,12 @@
 //! A disk that fails or is full, in a store that is open.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "what fails here fails a test"
+)]
 
 use fanfare_store::{Batch, Durability, Error, KeyRange, Options, Read, Store, Table};
 use support::{Crash, Fault, Player, Rows, SimDisk, Workload, all, small};

@@ -1,4 +1,12 @@
 //! Check, export, import, compact.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "what fails here fails a test"
+)]
 
 use std::fs;
 use std::path::Path;

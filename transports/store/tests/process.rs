@@ -1,9 +1,19 @@
 //! Real processes: killed with SIGKILL while they commit, and out of space by a limit on the file and on a small file system.
 //!
 //! Each test starts this executable again, as the process that is killed or limited.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "what fails here fails a test"
+)]
 #![cfg(unix)]
 
 use std::io::{BufRead, BufReader, Read as _, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -275,5 +285,41 @@ fn a_full_file_system_refuses_until_there_is_space() {
         }
         Ok(done) => panic!("{}{}", said(&done.stdout), said(&done.stderr)),
         Err(error) => eprintln!("NOT TESTED: no tmpfs can be mounted here: unshare: {error}"),
+    }
+}
+
+/// Not a test of its own: what runs as a user who may not read the file.
+#[test]
+fn child_without_permission() {
+    let Some(file) = std::env::var_os(FILE) else {
+        return;
+    };
+    let error = Store::open(file, Options::default()).unwrap_err();
+    assert!(matches!(error, Error::Permission { .. }), "{error}");
+    assert!(error.to_string().contains("read and write the file"));
+    println!("refused");
+}
+
+#[test]
+fn a_file_without_permission_is_a_typed_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.redb");
+    Store::open(&file, Options::default())
+        .unwrap()
+        .close()
+        .unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = child("child_without_permission", &file);
+    if std::fs::File::open(&file).is_ok() {
+        // Root may read everything; `nobody` may not.
+        command.uid(65_534).current_dir("/");
+    }
+    match command.output() {
+        Ok(done) => {
+            let said = String::from_utf8_lossy(&done.stdout);
+            assert!(said.contains("refused"), "{said}");
+        }
+        Err(error) => eprintln!("NOT TESTED: no process can run as `nobody`: {error}"),
     }
 }

@@ -1,0 +1,104 @@
+//! The store's file: found, or made under another name until it is whole.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use redb::backends::FileBackend;
+
+use crate::engine::opening;
+use crate::error::Error;
+
+/// A file under its final name, or one that gets it later.
+pub(crate) enum Place {
+    /// The store's own name.
+    There(FileBackend),
+    /// `<name>.new`, so that a file under the store's name is whole from the first moment.
+    New(FileBackend, PathBuf),
+}
+
+/// The file, or a new one beside it.
+pub(crate) fn place(file: &Path, create: bool) -> Result<Place, Error> {
+    let path = file.to_path_buf();
+    match OpenOptions::new().read(true).write(true).open(file) {
+        Ok(there) => {
+            let known = there.metadata();
+            let known = known.map_err(|error| Error::io(file, "open the file", error))?;
+            if known.len() == 0 && known.is_file() {
+                // A store is given its name when it is whole.
+                let what = "it is empty".to_owned();
+                return Err(Error::Damaged { file: path, what });
+            }
+            Ok(Place::There(backend(there, file)?))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = directory(file);
+            if !directory.is_dir() {
+                return Err(Error::NoDirectory { file: path });
+            }
+            if !create {
+                return Err(Error::NoFile { file: path });
+            }
+            let (backend, new) = create_new(file)?;
+            Ok(Place::New(backend, new))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(Error::NoDirectory { file: path })
+        }
+        Err(error) => Err(Error::io(file, "open the file", error)),
+    }
+}
+
+/// Opens `<name>.new`, which one process at a time may do.
+pub(crate) fn create_new(file: &Path) -> Result<(FileBackend, PathBuf), Error> {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = file.with_file_name(name);
+    let made = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&new)
+        .map_err(|error| Error::io(file, "make the file", error))?;
+    match made.try_lock() {
+        Ok(()) => Ok((backend(made, file)?, new)),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked {
+            file: file.to_path_buf(),
+        }),
+        Err(std::fs::TryLockError::Error(error)) => Err(Error::io(file, "lock the file", error)),
+    }
+}
+
+/// Gives a whole file its name, for good. Another file of this name was made meanwhile by a process that has it open.
+pub(crate) fn publish(new: &Path, file: &Path) -> Result<(), Error> {
+    let named = || {
+        if file.try_exists()? {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        std::fs::rename(new, file)?;
+        // Without this, the name may be lost with the power.
+        #[cfg(unix)]
+        File::open(directory(file))?.sync_all()?;
+        Ok(())
+    };
+    named().map_err(|error: io::Error| {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            let file = file.to_path_buf();
+            return Error::Locked { file };
+        }
+        Error::io(file, "name the file", error)
+    })
+}
+
+/// Where the file is.
+pub(crate) fn directory(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn backend(file: File, path: &Path) -> Result<FileBackend, Error> {
+    FileBackend::new(file).map_err(|error| opening(error, path))
+}
