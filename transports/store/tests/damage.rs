@@ -8,7 +8,7 @@
     reason = "what fails here fails a test"
 )]
 
-use fanfare_store::{Error, Options, Store};
+use fanfare_store::{Error, KeyRange, Options, Read, Store};
 use support::{Rows, SimDisk, Workload, all};
 
 mod support;
@@ -44,9 +44,21 @@ struct Seen {
     wrong: usize,
 }
 
+/// Every row, found by reading all and by its own key: damage between the rows shows only to one of the two.
+fn found(store: &Store, rows: &Rows) -> Result<Rows, Error> {
+    let mut found = all(store)?;
+    for (table, key) in rows.keys() {
+        let read = Read::new(*table, KeyRange::key(key));
+        if smol::block_on(store.read(read))?.rows.is_empty() {
+            found.remove(&(*table, key.clone()));
+        }
+    }
+    Ok(found)
+}
+
 fn look(bytes: Vec<u8>, options: Options, rows: &Rows, seen: &mut Seen) -> Result<(), Error> {
     let store = Store::open_on(SimDisk::holding(bytes), "simulated", options);
-    match store.and_then(|store| all(&store)) {
+    match store.and_then(|store| found(&store, rows)) {
         Ok(found) if found == *rows => seen.right += 1,
         Ok(_) => seen.wrong += 1,
         Err(error) => {
@@ -118,11 +130,13 @@ fn without_verification_a_row_is_right_or_missing_or_an_error() {
     let (bytes, rows) = file(true);
     let mut random = fastrand::Rng::with_seed(11);
     let mut seen = Seen::default();
-    for _ in 0..3_000 {
+    for _ in 0..1_500 {
         let mut damaged = bytes.clone();
         damaged[random.usize(320..bytes.len())] ^= 1 << random.u8(..8);
         let disk = SimDisk::holding(damaged);
-        match Store::open_on(disk, "simulated", options(false)).and_then(|store| all(&store)) {
+        match Store::open_on(disk, "simulated", options(false))
+            .and_then(|store| found(&store, &rows))
+        {
             Ok(found) if found == rows => seen.right += 1,
             Ok(found) => {
                 let known = found

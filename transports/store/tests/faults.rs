@@ -133,7 +133,8 @@ fn a_full_disk_refuses_batches_wholly_until_there_is_space() {
             disk.space(Some(used + more));
             let mut answered = 0;
             for batch in &workload.batches {
-                loop {
+                for attempt in 0.. {
+                    assert!(attempt < 20, "{what}: full for ever");
                     let result = commit(&store, batch);
                     let kept = workload.prefix(&all(&store).unwrap());
                     match result {

@@ -1,0 +1,180 @@
+//! What a durable commit costs, beside `fdatasync` of as many bytes on the same disk in the same run.
+//!
+//! `store [DIR] [SECONDS]` commits with 1, 64 and 1,000 batches in flight, SECONDS each, in turns with the `fdatasync`s.
+//! `store open [DIR] [ROWS]` fills a file and opens it: closed, closed without verification, and as a killed process leaves it.
+#![forbid(unsafe_code)]
+#![expect(
+    clippy::print_stdout,
+    reason = "a measuring program prints its figures"
+)]
+
+use std::error::Error;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use fanfare_store::{Batch, Durability, KeyRange, Options, Read, Store, Table};
+use smol::stream::StreamExt;
+
+type Outcome<T> = Result<T, Box<dyn Error>>;
+
+const PAYLOAD: usize = 256;
+/// Keys and values of one batch.
+const BATCH: usize = 8 + PAYLOAD + 18 + 8;
+const ROUNDS: u32 = 3;
+
+fn main() -> Outcome<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (opening, words) = match words.split_first() {
+        Some((word, rest)) if word == "open" => (true, rest),
+        _ => (false, words.as_slice()),
+    };
+    let parent = words.first().map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let number = words.get(1).map(|word| word.parse()).transpose()?;
+    let dir = parent.join(format!("fanfare-store-bench-{}", std::process::id()));
+    std::fs::create_dir(&dir)?;
+    let done = if opening {
+        open(&dir, number.unwrap_or(1_000_000))
+    } else {
+        commits(&dir, Duration::from_secs(number.unwrap_or(5)))
+    };
+    std::fs::remove_dir_all(&dir)?;
+    done
+}
+
+/// A publish, about: the entry and its place in a room.
+fn batch(number: u64) -> Batch {
+    let mut batch = Batch::new();
+    let mut place = *b"task:0000/00000000";
+    let (room, seq) = place.split_at_mut(10);
+    room.copy_from_slice(format!("task:{:04}/", number % 1_000).as_bytes());
+    seq.copy_from_slice(&number.to_be_bytes());
+    batch
+        .put(Table::Entries, number.to_be_bytes(), vec![b'x'; PAYLOAD])
+        .put(Table::Places, place, number.to_be_bytes());
+    batch
+}
+
+fn commits(dir: &Path, each: Duration) -> Outcome<()> {
+    for durability in [Durability::Immediate, Durability::Relaxed] {
+        for in_flight in [1, 64, 1_000] {
+            let file = dir.join(format!("{durability:?}-{in_flight}"));
+            let options = Options {
+                durability,
+                ..Options::default()
+            };
+            let store = Store::open(&file, options)?;
+            let mut taken = Vec::new();
+            let (mut number, mut syncs, mut wall) = (0, 0, Duration::ZERO);
+            for _ in 0..ROUNDS {
+                wall += smol::block_on(closed_loop(
+                    &store,
+                    in_flight,
+                    each / ROUNDS,
+                    &mut number,
+                    &mut taken,
+                ))?;
+                syncs += fdatasyncs(&dir.join("floor"), in_flight, each / ROUNDS)?;
+            }
+            store.close()?;
+            taken.sort_unstable();
+            let at = |share: usize| taken.get(taken.len() * share / 100).copied();
+            let ms = |share| at(share).unwrap_or_default().as_secs_f64() * 1e3;
+            let rate = taken.len() as f64 / wall.as_secs_f64();
+            let floor = f64::from(syncs) / each.as_secs_f64();
+            println!(
+                "{durability:?} in_flight={in_flight} commits_per_s={rate:.0} p50_ms={:.2} p99_ms={:.2} \
+                 fdatasyncs_per_s={floor:.0} ratio_to_one_fdatasync_per_{in_flight}={:.2}",
+                ms(50),
+                ms(99),
+                rate / (floor * in_flight as f64),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Keeps so many commits in flight; each that is answered is followed by another.
+async fn closed_loop(
+    store: &Store,
+    in_flight: usize,
+    each: Duration,
+    number: &mut u64,
+    taken: &mut Vec<Duration>,
+) -> Outcome<Duration> {
+    let began = Instant::now();
+    let mut next = || {
+        *number += 1;
+        let (since, commit) = (Instant::now(), store.commit(batch(*number)));
+        async move { commit.await.map(|()| since.elapsed()) }
+    };
+    let mut waiting: futures::stream::FuturesUnordered<_> = (0..in_flight).map(|_| next()).collect();
+    while let Some(done) = waiting.next().await {
+        taken.push(done?);
+        if began.elapsed() < each {
+            waiting.push(next());
+        }
+    }
+    Ok(began.elapsed())
+}
+
+/// Appends what so many batches hold and calls `fdatasync`, over and over.
+fn fdatasyncs(file: &Path, batches: usize, each: Duration) -> Outcome<u32> {
+    let bytes = vec![b'x'; batches * BATCH];
+    let mut file = File::create(file)?;
+    let (began, mut syncs) = (Instant::now(), 0);
+    while began.elapsed() < each {
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        syncs += 1;
+    }
+    Ok(syncs)
+}
+
+fn open(dir: &Path, rows: u64) -> Outcome<()> {
+    let (file, killed) = (dir.join("store"), dir.join("killed"));
+    let store = Store::open(&file, Options::default())?;
+    let began = Instant::now();
+    for number in 0..rows {
+        let commit = store.commit(batch(number));
+        // No more than the queue takes.
+        if number % 10_000 == 0 {
+            smol::block_on(commit)?;
+        }
+    }
+    smol::block_on(store.commit(Batch::new()))?;
+    println!("filled rows={} s={:.2}", 2 * rows, began.elapsed().as_secs_f64());
+    std::fs::copy(&file, &killed)?;
+    store.close()?;
+    let unverified = Options {
+        verify: false,
+        ..Options::default()
+    };
+    let cases = [
+        ("closed", &file, Options::default()),
+        ("closed, not verified", &file, unverified.clone()),
+        ("killed", &killed, unverified),
+    ];
+    for (name, file, options) in cases {
+        let began = Instant::now();
+        let store = Store::open(file, options)?;
+        let opened = began.elapsed();
+        let mut read = Read::new(Table::Entries, KeyRange::all());
+        let (began, mut found) = (Instant::now(), 0);
+        loop {
+            let page = smol::block_on(store.read(read.clone()))?;
+            found += page.rows.len();
+            let Some(next) = page.next else { break };
+            read.range = next;
+        }
+        println!(
+            "{name}: bytes={} open_s={:.2} read_rows={found} read_s={:.2}",
+            std::fs::metadata(file)?.len(),
+            opened.as_secs_f64(),
+            began.elapsed().as_secs_f64(),
+        );
+        store.close()?;
+    }
+    Ok(())
+}
