@@ -30,7 +30,9 @@ fn main() -> Outcome<()> {
         Some((word, rest)) if word == "open" => (true, rest),
         _ => (false, words.as_slice()),
     };
-    let parent = words.first().map_or_else(|| PathBuf::from("."), PathBuf::from);
+    let parent = words
+        .first()
+        .map_or_else(|| PathBuf::from("."), PathBuf::from);
     let number = words.get(1).map(|word| word.parse()).transpose()?;
     let dir = parent.join(format!("fanfare-store-bench-{}", std::process::id()));
     std::fs::create_dir(&dir)?;
@@ -109,7 +111,8 @@ async fn closed_loop(
         let (since, commit) = (Instant::now(), store.commit(batch(*number)));
         async move { commit.await.map(|()| since.elapsed()) }
     };
-    let mut waiting: futures::stream::FuturesUnordered<_> = (0..in_flight).map(|_| next()).collect();
+    let mut waiting: futures::stream::FuturesUnordered<_> =
+        (0..in_flight).map(|_| next()).collect();
     while let Some(done) = waiting.next().await {
         taken.push(done?);
         if began.elapsed() < each {
@@ -144,7 +147,11 @@ fn open(dir: &Path, rows: u64) -> Outcome<()> {
         }
     }
     smol::block_on(store.commit(Batch::new()))?;
-    println!("filled rows={} s={:.2}", 2 * rows, began.elapsed().as_secs_f64());
+    println!(
+        "filled rows={} s={:.2}",
+        2 * rows,
+        began.elapsed().as_secs_f64()
+    );
     std::fs::copy(&file, &killed)?;
     store.close()?;
     let unverified = Options {
