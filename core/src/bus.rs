@@ -12,7 +12,7 @@ use crate::limits::Limits;
 use crate::log::Log;
 use crate::receipt::{Receipt, RoomReceipt};
 use crate::retries::{Fingerprint, Known, Retries};
-use crate::room_log::{Resume, RoomLog};
+use crate::room_log::{Gap, Resume, RoomLog};
 use crate::subscriptions::{Delivery, SubscriptionId, Subscriptions};
 use crate::tasks::{Snapshot, Tasks};
 use crate::time::{Now, Wall};
@@ -283,12 +283,16 @@ impl EventBus {
         self.tasks.recent(now)
     }
 
-    pub(crate) fn position(&mut self, room: RoomId) -> Position {
-        self.log.position(room, &mut self.entropy)
+    pub(crate) fn position(&self, room: RoomId) -> Position {
+        self.log.position(room)
     }
 
     pub(crate) fn resume(&mut self, now: Wall, room: RoomId, since: &Position) -> Resume {
-        self.log.resume(now, room, since, &mut self.entropy)
+        self.log.resume(now, room, since)
+    }
+
+    pub(crate) fn unknown_position(&self, room: RoomId) -> Gap {
+        self.log.unknown_position(room)
     }
 
     pub(crate) fn room_log(&self, room: RoomId) -> Option<&RoomLog> {

@@ -81,18 +81,18 @@ impl CatchUp {
     }
 
     /// The next event or gap, or `None` when all is read. O(rooms that are read).
-    pub(crate) fn next(&mut self, bus: &mut EventBus) -> Option<Frame> {
+    pub(crate) fn next(&mut self, bus: &EventBus) -> Option<Frame> {
         let mut next: Option<(u64, Arc<Entry>)> = None;
         for cursor in &mut self.cursors {
             let position = bus.position(cursor.room);
-            let Some(log) = bus.room_log(cursor.room) else {
-                continue;
-            };
             if position.epoch != cursor.epoch {
-                let gap = log.unknown_position();
+                let gap = bus.unknown_position(cursor.room);
                 (cursor.epoch, cursor.after) = (position.epoch, gap.to);
                 return Some(protocol::gap(cursor.room, &gap));
             }
+            let Some(log) = bus.room_log(cursor.room) else {
+                continue;
+            };
             if let Some(gap) = log.missing_after(cursor.after, self.reason) {
                 cursor.after = gap.to;
                 return Some(protocol::gap(cursor.room, &gap));

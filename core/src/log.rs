@@ -11,7 +11,7 @@ use crate::lookup::Lookup;
 use crate::recency::{Recency, Turn};
 use crate::room_log::{Bounds, Gap, GapReason, Resume, RoomLog, share};
 use crate::time::Wall;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Bytes that a room costs beside its entries, about.
@@ -31,8 +31,8 @@ pub(crate) struct Log {
     idle: Recency<RoomId>,
     /// The epoch of rooms in which nothing ever happened.
     epoch: Epoch,
-    /// Rooms that had another life: they can't begin with `epoch`, in which they had seqs already.
-    forgotten: BTreeSet<RoomId>,
+    /// Rooms that had another life, with the epoch of the next: they had seqs in `epoch` already.
+    forgotten: BTreeMap<RoomId, Epoch>,
     next_index: u64,
     bytes: usize,
     task: Bounds,
@@ -47,7 +47,7 @@ impl Log {
             rooms: Lookup::default(),
             idle: Recency::default(),
             epoch: entropy.epoch(),
-            forgotten: BTreeSet::new(),
+            forgotten: BTreeMap::new(),
             next_index: 1,
             bytes: 0,
             task: Bounds {
@@ -73,9 +73,9 @@ impl Log {
         let kept = matches!(event.retention, crate::event::Retention::Kept);
         let places = rooms.iter().map(|&room| {
             let Position { epoch, seq } = if kept {
-                self.begin(room, entropy).log.position()
+                self.begin(room).log.position()
             } else {
-                self.position(room, entropy)
+                self.position(room)
             };
             let seq = if kept { seq.next() } else { seq };
             Place { room, epoch, seq }
@@ -106,11 +106,8 @@ impl Log {
     }
 
     /// The room's log, made where there is none.
-    fn begin(&mut self, room: RoomId, entropy: &mut Entropy) -> &mut Kept {
-        let epoch = match self.rooms.get(&room) {
-            Some(_) => self.epoch.clone(),
-            None => self.first_epoch(room, entropy),
-        };
+    fn begin(&mut self, room: RoomId) -> &mut Kept {
+        let (forgotten, epoch) = (&self.forgotten, &self.epoch);
         let bounds = match room {
             RoomId::Task(_) => self.task,
             RoomId::User(_) => self.user,
@@ -119,59 +116,48 @@ impl Log {
         self.rooms.entry_or_insert_with(room, || {
             *bytes += ROOM_COST;
             Kept {
-                log: RoomLog::new(epoch, bounds),
+                log: RoomLog::new(forgotten.get(&room).unwrap_or(epoch).clone(), bounds),
                 turn: idle.insert(room),
             }
         })
     }
 
-    /// The epoch with which a room without a log begins.
-    fn first_epoch(&self, room: RoomId, entropy: &mut Entropy) -> Epoch {
-        if self.forgotten.contains(&room) {
-            entropy.epoch()
-        } else {
-            self.epoch.clone()
-        }
-    }
-
-    /// The place before the next event's.
-    ///
-    /// A forgotten room begins its next life here, so that what was told as its epoch stays true.
-    pub(crate) fn position(&mut self, room: RoomId, entropy: &mut Entropy) -> Position {
+    /// The place before the next event's. A room without entries costs nothing, also when it is asked for.
+    pub(crate) fn position(&self, room: RoomId) -> Position {
         if let Some(kept) = self.rooms.get(&room) {
             return kept.log.position();
         }
-        if self.forgotten.contains(&room) {
-            return self.begin(room, entropy).log.position();
-        }
         Position {
-            epoch: self.epoch.clone(),
+            epoch: self.forgotten.get(&room).unwrap_or(&self.epoch).clone(),
             seq: Seq::ZERO,
         }
     }
 
+    /// The gap for a position that can't be compared with the room's: everything that ever was in this epoch.
+    pub(crate) fn unknown_position(&self, room: RoomId) -> Gap {
+        let Position { epoch, seq } = self.position(room);
+        Gap {
+            epoch,
+            from: Seq::ZERO.next(),
+            to: seq,
+            reason: GapReason::Epoch,
+        }
+    }
+
     /// What the room has for somebody who got as far as `since`.
-    pub(crate) fn resume(
-        &mut self,
-        now: Wall,
-        room: RoomId,
-        since: &Position,
-        entropy: &mut Entropy,
-    ) -> Resume {
+    pub(crate) fn resume(&mut self, now: Wall, room: RoomId, since: &Position) -> Resume {
         self.trim(now, room);
-        let position = self.position(room, entropy);
-        match self.rooms.get(&room) {
-            Some(kept) => kept.log.resume(since),
-            None if *since == position => Resume::Complete { after: Seq::ZERO },
-            None => Resume::Gap {
-                gap: Gap {
-                    epoch: position.epoch,
-                    from: Seq::ZERO.next(),
-                    to: Seq::ZERO,
-                    reason: GapReason::Epoch,
-                },
-                after: Seq::ZERO,
-            },
+        let position = self.position(room);
+        if since.epoch != position.epoch || since.seq > position.seq {
+            return Resume::Gap {
+                gap: self.unknown_position(room),
+                after: position.seq,
+            };
+        }
+        let log = self.room(room);
+        match log.and_then(|log| log.missing_after(since.seq, GapReason::Trimmed)) {
+            Some(gap) => Resume::Gap { after: gap.to, gap },
+            None => Resume::Complete { after: since.seq },
         }
     }
 
@@ -199,7 +185,7 @@ impl Log {
             self.forgotten.clear();
             self.epoch = entropy.epoch();
         }
-        self.forgotten.insert(room);
+        self.forgotten.insert(room, entropy.epoch());
     }
 
     /// Keeps the bound in bytes. `rooms` got an entry just now: they lose their oldest ones, never that one.
@@ -274,15 +260,15 @@ mod tests {
         };
         let mut log = Log::new(&limits, &mut entropy);
         log.append(event(1, 1_000, Retention::Kept), &[user(1)], &mut entropy);
-        let before = log.position(user(1), &mut entropy);
+        let before = log.position(user(1));
         for _ in 0..3 {
             log.append(event(1, 1_000, Retention::Kept), &[user(2)], &mut entropy);
         }
         assert_eq!(log.take_evicted(), [user(1)]);
-        let after = log.position(user(1), &mut entropy);
+        let after = log.position(user(1));
         assert_ne!(before.epoch, after.epoch);
         let wall = Wall::from_unix_millis(1);
-        let resume = log.resume(wall, user(1), &before, &mut entropy);
+        let resume = log.resume(wall, user(1), &before);
         assert!(matches!(resume, Resume::Gap { .. }), "{resume:?}");
         assert_eq!(
             log.append(event(1, 1, Retention::Kept), &[user(1)], &mut entropy)
@@ -296,11 +282,11 @@ mod tests {
     fn an_ephemeral_event_has_the_head_and_moves_nothing() {
         let mut entropy = Entropy::new([1; 32]);
         let mut log = Log::new(&Limits::default(), &mut entropy);
-        let before = log.position(user(1), &mut entropy);
+        let before = log.position(user(1));
         let ephemeral = event(1, 1, Retention::Ephemeral { key: None });
         let entry = log.append(ephemeral, &[user(1)], &mut entropy);
         assert_eq!(entry.places()[0].seq, Seq::ZERO);
-        assert_eq!(log.position(user(1), &mut entropy), before);
+        assert_eq!(log.position(user(1)), before);
     }
 
     #[test]
@@ -315,10 +301,10 @@ mod tests {
             log.append(event(at, 1, Retention::Kept), &[user(1)], &mut entropy);
         }
         let since = Position {
-            epoch: log.position(user(1), &mut entropy).epoch,
+            epoch: log.position(user(1)).epoch,
             seq: Seq::ZERO,
         };
-        let resume = log.resume(Wall::from_unix_millis(120), user(1), &since, &mut entropy);
+        let resume = log.resume(Wall::from_unix_millis(120), user(1), &since);
         let Resume::Gap { gap, after } = resume else {
             panic!("{resume:?}")
         };
@@ -349,11 +335,11 @@ mod tests {
                     model.push(entry.index());
                 }
             }
-            let epoch = log.position(room, &mut entropy).epoch;
+            let epoch = log.position(room).epoch;
             let since = Position { epoch, seq: Seq::new(since).unwrap() };
             let wall = Wall::from_unix_millis(1);
             let owed: Vec<u64> = (since.seq.number() + 1..=model.len() as u64).collect();
-            match log.resume(wall, room, &since, &mut entropy) {
+            match log.resume(wall, room, &since) {
                 Resume::Complete { after } => prop_assert_eq!(seqs(&log, room, after), owed),
                 Resume::Gap { gap, after } if gap.reason == GapReason::Trimmed => {
                     let mut told: Vec<u64> = (gap.from.number()..=gap.to.number()).collect();

@@ -176,29 +176,6 @@ impl RoomLog {
         })
     }
 
-    pub(crate) fn resume(&self, since: &Position) -> Resume {
-        if since.epoch != self.epoch || since.seq > self.head {
-            return Resume::Gap {
-                gap: self.unknown_position(),
-                after: self.head,
-            };
-        }
-        match self.missing_after(since.seq, GapReason::Trimmed) {
-            Some(gap) => Resume::Gap { after: gap.to, gap },
-            None => Resume::Complete { after: since.seq },
-        }
-    }
-
-    /// The gap for a position that can't be compared with this room's: everything that ever was here.
-    pub(crate) fn unknown_position(&self) -> Gap {
-        Gap {
-            epoch: self.epoch.clone(),
-            from: Seq::ZERO.next(),
-            to: self.head,
-            reason: GapReason::Epoch,
-        }
-    }
-
     fn check(&self) {
         assert!(self.entries.len() <= self.bounds.events_max);
         assert!(self.entries.len() as u64 <= self.head.number());

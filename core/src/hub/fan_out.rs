@@ -177,12 +177,7 @@ impl Hub {
             if members.is_empty() {
                 continue;
             }
-            // Asking for the position begins the room's next life.
-            self.bus.position(room);
-            let Some(gap) = self.bus.room_log(room).map(|log| log.unknown_position()) else {
-                continue;
-            };
-            let frame = protocol::gap(room, &gap);
+            let frame = protocol::gap(room, &self.bus.unknown_position(room));
             for conn in members {
                 let session = self.sessions.get(conn);
                 let reads = session.and_then(|session| session.catch_up.as_ref());

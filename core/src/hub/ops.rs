@@ -42,15 +42,16 @@ impl Hub {
             return;
         }
         self.heard(now, conn);
+        // One that comes too fast is read too: whoever waits for the answer to its `ref` must get one. Soon it is closed.
+        let Message { reference, op } = Message::parse(text);
         match self.verdict(now, conn) {
             Verdict::Pass => {}
             Verdict::Refuse => {
                 let refused = Err(Error::RateLimited(self.limits.messages_per_second));
-                return self.say(now, conn, protocol::reply(None, &refused));
+                return self.say(now, conn, protocol::reply(reference.as_ref(), &refused));
             }
             Verdict::Close => return self.close(now, conn, CloseCode::TOO_MANY_MESSAGES),
         }
-        let Message { reference, op } = Message::parse(text);
         let result = match op {
             Err(error) => Err(error),
             // Answered when the driver has checked the token.

@@ -90,7 +90,7 @@ impl Hub {
             return Some(frame);
         }
         if let Some(catch_up) = &mut session.catch_up {
-            if let Some(frame) = catch_up.next(&mut self.bus) {
+            if let Some(frame) = catch_up.next(&self.bus) {
                 return Some(frame);
             }
             self.caught_up(conn);

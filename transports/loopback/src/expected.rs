@@ -71,7 +71,9 @@ impl Expected {
         self.with(&format!("/data/rooms/{room}/recovered"), recovered)
     }
 
-    pub(crate) fn matches(&self, received: &Received) -> bool {
+    /// Whether `received` is as described.
+    #[must_use]
+    pub fn matches(&self, received: &Received) -> bool {
         let json = received.to_json();
         let rooms: Map<String, Value> = self
             .rooms

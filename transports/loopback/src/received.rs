@@ -71,6 +71,31 @@ pub enum Received {
 }
 
 impl Received {
+    /// The event, where it is one.
+    #[must_use]
+    pub const fn event(&self) -> Option<&SeenEvent> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::System { .. } | Self::Ping | Self::Closed { .. } | Self::Cut | Self::Overrun => {
+                None
+            }
+        }
+    }
+
+    /// The `data` of what the server says about itself as `kind`, where it is that.
+    #[must_use]
+    pub fn system(&self, kind: &str) -> Option<&Value> {
+        match self {
+            Self::System { kind: its, data } if its == kind => Some(data),
+            Self::System { .. }
+            | Self::Event(_)
+            | Self::Ping
+            | Self::Closed { .. }
+            | Self::Cut
+            | Self::Overrun => None,
+        }
+    }
+
     /// Reads a text frame.
     ///
     /// # Errors

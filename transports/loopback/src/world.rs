@@ -18,8 +18,8 @@ use crate::random::Random;
 use crate::script::Script;
 use crate::settings::Settings;
 use fanfare_core::{
-    ConnId, ConnectedDevice, Error, Hub, Input, Now, Receipt, SubscriptionId, TaskId, TaskView,
-    UserId, Wall,
+    ConnId, ConnectedDevice, Error, Fault, Hub, Input, Now, Receipt, SubscriptionId, TaskId,
+    TaskView, UserId, Wall,
 };
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -30,6 +30,7 @@ enum Happening {
     Open(LinkId, Box<Handshake>),
     Message(LinkId, String),
     Pong(LinkId),
+    Fault(LinkId, Fault),
     Hangup(LinkId),
     Write(LinkId),
     Land(LinkId, fanfare_core::Time, Parcel),

@@ -6,7 +6,7 @@ use crate::expected::welcome;
 use crate::handshake::Handshake;
 use crate::link::{Link, LinkId, Peer};
 use crate::observation::Observed;
-use fanfare_core::{Claims, Draft, Pattern, Position, Retention, RoomId, TaskId};
+use fanfare_core::{Claims, Draft, Fault, Pattern, Position, Retention, RoomId, TaskId};
 use serde_json::{Value, json};
 
 impl World {
@@ -178,6 +178,13 @@ impl World {
         });
         let link = self.state(client).link;
         self.send_to_hub(link, Happening::Message(link, text.to_owned()));
+    }
+
+    /// The client breaks the WebSocket protocol, as its transport finds.
+    pub fn break_protocol(&mut self, client: Client, fault: Fault) {
+        self.note_of(client, &format!("breaks the protocol: {fault:?}"));
+        let link = self.state(client).link;
+        self.send_to_hub(link, Happening::Fault(link, fault));
     }
 
     /// The client sends a message with the next `ref`, and that is returned.

@@ -109,7 +109,7 @@ impl World {
 
 fn shown(publish: &Publish) -> String {
     let Publish { target, draft } = publish;
-    let data: String = draft.data.as_str().chars().take(120).collect();
+    let data: String = draft.data.as_str().chars().take(40).collect();
     let target = match target {
         Target::Task { task, users } => users.iter().fold(format!("task:{task}"), |text, user| {
             format!("{text} user:{user}")

@@ -59,6 +59,9 @@ impl World {
                 self.feed_of(link, |conn| Input::Message { conn, text });
             }
             Some(Happening::Pong(link)) => self.feed_of(link, |conn| Input::Pong { conn }),
+            Some(Happening::Fault(link, fault)) => {
+                self.feed_of(link, |conn| Input::Fault { conn, fault });
+            }
             Some(Happening::Hangup(link)) => {
                 self.feed_of(link, |conn| Input::Closed { conn });
                 self.forget(link);
