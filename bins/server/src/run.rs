@@ -1,23 +1,24 @@
 //! From settings to a server that runs, and from a signal to its end.
 
-use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 
-use fanfare_core::{Hub, Now, Token, UserId, Wall};
+use fanfare_core::{Hub, Now, TaskId, Token, UserId, Wall};
 use fanfare_websocket::{
     Api, ApiKey, ApiOptions, Credentials, Listener, Native, Shard, TokenKey, dev_token,
 };
 use smol::LocalExecutor;
+use uuid::Builder;
 
 use crate::logs;
+use crate::open_files;
 use crate::secrets::{self, SecretError, Secrets};
 use crate::settings::Config;
 use crate::signals::Endings;
 use crate::sources::{ConfigError, Sources};
-use crate::welcome::{USERS, Welcome};
+use crate::welcome::{Started, USERS, Welcome};
 
 /// Why the server did not run.
 #[derive(Debug)]
@@ -80,9 +81,9 @@ fn credentials(sources: &Sources) -> Result<(Credentials, Secrets), Failure> {
         Failure::Settings(errors.into_iter().map(ConfigError::from).collect())
     };
     let secrets = Secrets::read(config, &sources.secrets).map_err(settings)?;
-    let short = |variable, source| settings(vec![SecretError::Short { variable, source }]);
+    let unfit = |variable, source| settings(vec![SecretError::Unfit { variable, source }]);
     let tokens = TokenKey::new(secrets.token_secret.as_bytes());
-    let mut tokens = tokens.map_err(|error| short(secrets::TOKEN_SECRET.variable, error))?;
+    let mut tokens = tokens.map_err(|error| unfit(secrets::TOKEN_SECRET.variable, error))?;
     if let Some(issuer) = &config.token_issuer {
         tokens = tokens.with_issuer(issuer);
     }
@@ -90,7 +91,7 @@ fn credentials(sources: &Sources) -> Result<(Credentials, Secrets), Failure> {
         tokens = tokens.with_audience(audience);
     }
     let api_key =
-        ApiKey::new(&secrets.api_key).map_err(|error| short(secrets::API_KEY.variable, error))?;
+        ApiKey::new(&secrets.api_key).map_err(|error| unfit(secrets::API_KEY.variable, error))?;
     Ok((Credentials { tokens, api_key }, secrets))
 }
 
@@ -107,9 +108,11 @@ fn serve(
     let verify = move |token: &Token, now: Now| verifier.client(token.expose(), now.wall);
     let shard = Shard::new(hub, Native::default(), config.socket, verify, &executor);
     let listener = Listener::bind(config.listen.address, config.listener)?;
+    let open_files = open_files::raise_limit();
     let mut endings = Endings::watch().map_err(StartError::Signals)?;
     let address = listener.local_addr();
-    announce(config, address, &credentials, secrets, shard.now().wall);
+    announce(config, address, &credentials, secrets, shard.now().wall)?;
+    tracing::info!(%address, open_files, "listening");
     let options = ApiOptions {
         origins: config.allowed_origins.clone(),
         body_bytes: config.limits.data_bytes,
@@ -118,11 +121,12 @@ fn serve(
         assets: crate::assets::list(config.dev),
     };
     let api = Api::new(shard.clone(), credentials, options);
-    let serving = async {
-        listener.serve(&shard, api).await;
-        pending().await
-    };
-    let ending = async {
+    // As tasks: a future beside the executor is polled whenever a task wakes it, and would try an accept and a read each
+    // time.
+    let clients = shard.clone();
+    let _serving = executor.spawn(async move { listener.serve(&clients, api).await });
+    let drain_ms = config.drain_timeout_ms;
+    let ending = executor.spawn(async move {
         let signal = endings.next().await;
         tracing::info!(
             ?signal,
@@ -130,7 +134,7 @@ fn serve(
             "draining: a second signal ends it at once"
         );
         let drained = async {
-            if shard.drain(config.drain_timeout_ms).await {
+            if shard.drain(drain_ms).await {
                 tracing::info!("drained");
             } else {
                 tracing::warn!(
@@ -142,29 +146,33 @@ fn serve(
         };
         let at_once = async { endings.next().await.code() };
         smol::future::or(drained, at_once).await
-    };
-    let code = async_io::block_on(executor.run(smol::future::or(ending, serving)));
+    });
+    let code = async_io::block_on(executor.run(ending));
     Ok(ExitCode::from(code))
 }
 
-/// Says where the server is: on standard output everything that `--dev` has, else a log line.
+/// Says on standard output everything that `--dev` has.
 fn announce(
     config: &Config,
     address: SocketAddr,
     credentials: &Credentials,
     secrets: &Secrets,
     wall: Wall,
-) {
+) -> Result<(), StartError> {
     if config.dev {
+        let mut task = [0; 16];
+        getrandom::fill(&mut task).map_err(StartError::Random)?;
         let tokens = USERS.map(|user| dev_token(&credentials.tokens, UserId::new(user), wall));
         let welcome = Welcome {
             address,
             secrets,
             tokens,
+            task: TaskId::new(Builder::from_random_bytes(task).into_uuid()),
+            started: Started::find(),
         };
         // Nobody may be reading; the server serves all the same.
         let _ = write!(io::stdout().lock(), "{welcome}");
         let _ = io::stdout().flush();
     }
-    tracing::info!(%address, "listening");
+    Ok(())
 }

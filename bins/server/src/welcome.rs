@@ -3,83 +3,125 @@
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
-use crate::secrets::Secrets;
+use fanfare_core::TaskId;
 
-/// A task for the printed commands: any UUID does.
-const TASK: &str = "550e8400-e29b-41d4-a716-446655440000";
+use crate::secrets::Secrets;
 
 /// The users whose tokens are printed.
 pub(crate) const USERS: [u64; 2] = [7, 8];
 
-/// The text of `--dev`, of which each command can be copied as it is.
+/// The text of `--dev`, of which each command can be copied as it is, and again.
 pub(crate) struct Welcome<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) secrets: &'a Secrets,
     /// Of [`USERS`], in their order.
     pub(crate) tokens: [String; 2],
+    /// A task that nobody has heard of.
+    pub(crate) task: TaskId,
+    pub(crate) started: Started,
+}
+
+/// How the server was started, and so how the command line can be.
+#[derive(Clone, Copy)]
+pub(crate) enum Started {
+    /// From its source, by Cargo: there need not be a `fanfare` on the path.
+    ByCargo,
+    Installed,
+}
+
+impl Started {
+    /// Cargo tells what it runs which package that is of.
+    pub(crate) fn find() -> Self {
+        match std::env::var_os("CARGO_PKG_NAME") {
+            Some(package) if package == env!("CARGO_PKG_NAME") => Self::ByCargo,
+            Some(_) | None => Self::Installed,
+        }
+    }
+
+    const fn terminal(self) -> &'static str {
+        match self {
+            Self::ByCargo => "In another terminal, in the same folder, first:",
+            Self::Installed => "In another terminal, first:",
+        }
+    }
+
+    /// In the profile of the server, so that what both need is built once.
+    const fn fanfare(self) -> &'static str {
+        match self {
+            Self::ByCargo if cfg!(debug_assertions) => "cargo run -p fanfare --",
+            Self::ByCargo => "cargo run --release -p fanfare --",
+            Self::Installed => "fanfare",
+        }
+    }
 }
 
 impl Display for Welcome<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let url = format!("http://{}", self.address);
-        let socket = format!("ws://{}", self.address);
-        writeln!(
+        let Self {
+            address,
+            secrets,
+            tokens: [seven, eight],
+            task,
+            started,
+        } = self;
+        let [token_secret, api_key] =
+            [&secrets.token_secret, &secrets.api_key].map(|secret| quoted(secret));
+        write!(
             f,
-            "Fanfare {}, to try out: it listens on this machine only,",
-            env!("CARGO_PKG_VERSION")
-        )?;
-        writeln!(f, "and its secrets are new at each start.\n")?;
-        writeln!(f, "  Page   {url}/\n")?;
-        writeln!(f, "In another terminal, first:\n")?;
-        writeln!(
-            f,
-            "  export FANFARE_URL={url} FANFARE_API_KEY={}",
-            self.secrets.api_key
-        )?;
-        writeln!(
-            f,
-            "  export FANFARE_TOKEN_SECRET={}\n",
-            self.secrets.token_secret
-        )?;
-        writeln!(
-            f,
-            "then run any command as a task of user 7, and see it on the page:\n"
-        )?;
-        writeln!(f, "  fanfare exec --user 7 -- ping -c 5 127.0.0.1\n")?;
-        writeln!(f, "or from the source, where `fanfare` is not installed:\n")?;
-        writeln!(
-            f,
-            "  cargo run --release -p fanfare -- exec --user 7 -- ping -c 5 127.0.0.1\n"
-        )?;
-        writeln!(
-            f,
-            "Follow what user 7 gets, all that happens to tasks, or send user 7 a notification:\n"
-        )?;
-        writeln!(f, "  fanfare tail user:7")?;
-        writeln!(f, "  fanfare tail --bus 'task:*'")?;
-        writeln!(
-            f,
-            "  fanfare publish user:7 user:notification '{{\"text\":\"hello\"}}'\n"
-        )?;
-        writeln!(f, "The same without `fanfare`, by HTTP:\n")?;
-        writeln!(f, "  curl {url}/v1/tasks/{TASK}/events \\")?;
-        writeln!(
-            f,
-            "    -H \"Authorization: Bearer $FANFARE_API_KEY\" -H 'Content-Type: application/json' \\"
-        )?;
-        writeln!(
-            f,
-            "    -d '{{\"type\":\"task:created\",\"users\":[7],\"data\":{{\"name\":\"demo\"}}}}'\n"
-        )?;
-        writeln!(
-            f,
-            "Tokens for clients of your own, good for 12 hours and for all tasks:\n"
-        )?;
-        for (user, token) in USERS.iter().zip(&self.tokens) {
-            writeln!(f, "  user {user}   {token}")?;
-        }
-        writeln!(f, "\n  {socket}/v1/user/notifications?token=...")?;
-        writeln!(f, "  {socket}/v1/tasks/{TASK}/chat?token=...\n")?;
-        writeln!(f, "Ctrl-C ends it.")
+            r#"Fanfare {version}, to try out: for this machine only, with secrets that are new at each start.
+
+  http://{address}/
+
+That page shows what comes. {terminal}
+
+  export FANFARE_URL=http://{address} FANFARE_API_KEY={api_key}
+  export FANFARE_TOKEN_SECRET={token_secret}
+
+Then any of these, as often as you like. Run a command as a task of user 7:
+
+  {fanfare} exec --user 7 -- sh -c 'for n in 25 50 75 100; do sleep 1; echo "$n%"; done'
+
+Send user 7 a notification, by a command or by HTTP:
+
+  {fanfare} publish user:7 user:notification '{{"text":"hello"}}'
+  curl "$FANFARE_URL/v1/users/7/events" \
+    -H "Authorization: Bearer $FANFARE_API_KEY" -H 'Content-Type: application/json' \
+    -d '{{"type":"user:notification","data":{{"text":"hello"}}}}'
+
+Follow what user 7 gets, or all that happens to tasks:
+
+  {fanfare} tail user:7
+  {fanfare} tail --bus 'task:*'
+
+Write into the chat of a task, which http://{address}/#user=7&task={task} shows:
+
+  curl "$FANFARE_URL/v1/tasks/{task}/events" \
+    -H "Authorization: Bearer $FANFARE_API_KEY" -H 'Content-Type: application/json' \
+    -d '{{"type":"chat:message","users":[7],"data":{{"text":"hello"}}}}'
+
+A client of your own opens one of these, with ?token= and a token that is good for 12 hours and all tasks:
+
+  ws://{address}/v1/user/notifications
+  ws://{address}/v1/tasks/{task}/chat
+
+  user 7  {seven}
+  user 8  {eight}
+
+Ctrl-C ends it.
+"#,
+            version = env!("CARGO_PKG_VERSION"),
+            terminal = started.terminal(),
+            fanfare = started.fanfare(),
+        )
+    }
+}
+
+/// A word of a shell's line that means `text`.
+fn quoted(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/=:@%,".contains(&byte);
+    if text.bytes().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }

@@ -69,3 +69,28 @@ fn a_message_that_is_never_finished_is_1008() {
         scene.assert_unharmed(name);
     }
 }
+
+#[test]
+fn a_close_frame_is_answered_in_kind_and_one_that_may_not_be_by_1002() {
+    let mut scene = Scene::start(&[]);
+    let close = |code: u16| [&code.to_be_bytes(), SECRET.as_bytes()].concat();
+    for (name, payload, code) in [
+        ("without a code", vec![], None),
+        ("1000", close(1000), Some(1000)),
+        ("4999", close(4999), Some(4999)),
+        ("999", close(999), Some(1002)),
+        ("1005", close(1005), Some(1002)),
+        ("1006", close(1006), Some(1002)),
+        ("5000", close(5000), Some(1002)),
+    ] {
+        let mut client = scene.client();
+        client.send(&frame(0x88, &payload));
+        let (last, _) = client.close();
+        assert!(
+            matches!(last, Got::Close(got, _) if got == code),
+            "{name}: {last:?}"
+        );
+        assert_eq!(client.next(), Got::End, "{name}");
+        scene.assert_unharmed(name);
+    }
+}

@@ -318,29 +318,22 @@ fn a_token_comes_in_three_ways_and_never_into_the_log() {
 
 #[test]
 fn a_task_that_the_token_does_not_name_is_403_and_a_deleted_one_410() {
-    let server = Server::start(&[]);
+    let mut scene = Scene::start(&[]);
     let one = token_of(7, &format!(r#"["{TASK}"]"#));
     let none = token_of(7, "[]");
-    let status = |task: &str, token: &str| {
-        let text = handshake(
-            &format!("/v1/tasks/{task}/chat"),
-            &[&format!("Authorization: Bearer {token}")],
-        );
-        server.send(text).status
-    };
     let other = "550e8400-e29b-41d4-a716-446655440001";
-    assert_eq!(
-        [status(TASK, &one), status(other, &one), status(TASK, &none)],
-        [101, 403, 403]
-    );
-    server.publish(
-        &format!("/v1/tasks/{TASK}/events"),
-        r#"{"type":"task:deleted"}"#,
-    );
-    assert_eq!(
-        [status(TASK, &one), status(other, &one), status(TASK, &none)],
-        [410, 403, 403]
-    );
+    for (row, here) in [("open", 101), ("deleted", 410)] {
+        for (task, token, status) in [(TASK, &one, here), (other, &one, 403), (TASK, &none, 403)] {
+            let bearer = format!("Authorization: Bearer {token}");
+            let answer = scene.send(handshake(&format!("/v1/tasks/{task}/chat"), &[&bearer]));
+            assert_eq!(answer.status, status, "{row} {task}: {answer:?}");
+            scene.assert_unharmed(row);
+        }
+        scene.publish(
+            &format!("/v1/tasks/{TASK}/events"),
+            r#"{"type":"task:deleted"}"#,
+        );
+    }
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn a_publish_is_answered_with_its_rooms_and_a_retry_with_the_same() {
 
 #[test]
 fn a_second_terminal_event_is_refused_with_the_state_and_a_reused_id_without() {
-    let server = Server::start(&[]);
+    let mut scene = Scene::start(&[]);
     let path = format!("/v1/tasks/{TASK}/events");
     for (body, status, code) in [
         (r#"{"type":"task:completed","id":"done"}"#, 200, ""),
@@ -70,7 +70,7 @@ fn a_second_terminal_event_is_refused_with_the_state_and_a_reused_id_without() {
         (r#"{"type":"task:deleted"}"#, 200, ""),
         (r#"{"type":"chat:message"}"#, 409, "gone"),
     ] {
-        let answer = server.publish(&path, body);
+        let answer = scene.publish(&path, body);
         assert_eq!(answer.status, status, "{body}: {answer:?}");
         if status != 200 {
             assert_eq!(answer.code(), code, "{body}");
@@ -81,6 +81,7 @@ fn a_second_terminal_event_is_refused_with_the_state_and_a_reused_id_without() {
                 serde_json::json!({ "id": TASK, "status": "completed" })
             );
         }
+        scene.assert_unharmed(body);
     }
 }
 

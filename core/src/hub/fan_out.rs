@@ -145,18 +145,25 @@ impl Hub {
 
     /// What no longer fits comes from the log, once the client has taken what waits: from entry `index` on.
     fn fall_behind(&mut self, conn: ConnId, index: u64) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            let new = || Box::new(CatchUp::new(GapReason::Slow));
+            session.catch_up.get_or_insert_with(new);
+        }
+        self.read_the_rest(conn, index);
+    }
+
+    /// As long as one room of a connection is read from the log, all are: an event that comes through two of them would
+    /// come twice otherwise. Those that are not read yet are read from entry `index` on.
+    pub(super) fn read_the_rest(&mut self, conn: ConnId, index: u64) {
         let user = self.users.rooms_of(conn).map(RoomId::User);
-        let rooms: Vec<RoomId> = self
-            .tasks
-            .rooms_of(conn)
-            .map(RoomId::Task)
-            .chain(user)
-            .collect();
+        let tasks = self.tasks.rooms_of(conn).map(RoomId::Task);
+        let rooms: Vec<RoomId> = tasks.chain(user).collect();
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        let new = || Box::new(CatchUp::new(GapReason::Slow));
-        let catch_up = session.catch_up.get_or_insert_with(new);
+        let Some(catch_up) = &mut session.catch_up else {
+            return;
+        };
         for room in rooms {
             if !catch_up.reads(room) {
                 let epoch = self.bus.position(room).epoch;

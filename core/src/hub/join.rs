@@ -69,23 +69,10 @@ impl Hub {
             rooms: entrances.iter().map(standing).collect::<BTreeMap<_, _>>(),
         };
         self.say(now, conn, protocol::welcome(&welcome));
-        // What was missed comes before what is new: as long as one room is read from the log, all are.
-        let reads = entrances
-            .iter()
-            .any(|(_, entrance)| entrance.read_after.is_some());
         for (room, entrance) in entrances {
-            let head = entrance.standing.seq;
-            let after = entrance.read_after.or_else(|| reads.then_some(head));
-            self.catch_up(
-                now,
-                conn,
-                room,
-                &Entrance {
-                    read_after: after,
-                    ..entrance
-                },
-            );
+            self.catch_up(now, conn, room, &entrance);
         }
+        self.read_the_rest(conn, u64::MAX);
     }
 
     /// Lets a connection into one more task's room, with `system:joined`.
@@ -123,6 +110,7 @@ impl Hub {
         let entrance = self.enter(now, conn, room, since);
         self.say(now, conn, protocol::joined(room, &entrance.standing));
         self.catch_up(now, conn, room, &entrance);
+        self.read_the_rest(conn, u64::MAX);
         Ok(entrance.standing)
     }
 
@@ -178,7 +166,6 @@ impl Hub {
         let new = || Box::new(CatchUp::new(GapReason::Trimmed));
         let catch_up = session.catch_up.get_or_insert_with(new);
         catch_up.read(room, entrance.standing.epoch.clone(), after);
-        session.before_catch_up = session.outbox.len();
         self.ready(now.time, conn);
     }
 

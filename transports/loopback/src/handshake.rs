@@ -115,6 +115,30 @@ impl Handshake {
         self
     }
 
+    /// Where it goes to.
+    #[must_use]
+    pub const fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Whose token it bears; `None` for a back end's key.
+    #[must_use]
+    pub const fn user(&self) -> Option<UserId> {
+        self.user
+    }
+
+    /// The tasks that its token names.
+    #[must_use]
+    pub const fn grant(&self) -> &TaskGrant {
+        &self.grant
+    }
+
+    /// How far it says it got.
+    #[must_use]
+    pub fn positions(&self) -> &[(RoomId, Position)] {
+        &self.since
+    }
+
     /// The claims of its token, shown at `wall_ms` since the Unix epoch.
     pub(crate) fn claims(&self, wall_ms: u64) -> Option<Claims> {
         let exp = (wall_ms + self.valid_ms) / 1_000;

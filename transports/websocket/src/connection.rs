@@ -40,7 +40,7 @@ enum Step {
     Input(Input),
     Fault(Fault),
     /// A close frame came, to be answered by this.
-    PeerCloses(Chunk),
+    PeerCloses(Option<u16>, Chunk),
     /// The stream ended or failed.
     Lost,
     /// We are closing: messages are of no interest any more.
@@ -64,8 +64,8 @@ pub(crate) async fn read<P: Platform>(wire: Wire<P>, message_bytes: usize) {
                 shard.fault(&socket, fault);
                 break;
             }
-            Step::PeerCloses(answer) => {
-                shard.peer_closes(&socket, answer);
+            Step::PeerCloses(code, answer) => {
+                shard.peer_closes(&socket, code, answer);
                 break;
             }
             Step::WeClose => break,
@@ -104,6 +104,7 @@ fn poll_step<P: Platform>(
     Poll::Ready(match item {
         Some(Ok(Message::Text(text))) => {
             socket.message_since.set(None);
+            shard.count(|counters| counters.messages_read += 1);
             let text = text.as_str().to_owned();
             Step::Input(Input::Message { conn, text })
         }
@@ -111,10 +112,11 @@ fn poll_step<P: Platform>(
         Some(Ok(Message::Pong(_))) => Step::Input(Input::Pong { conn }),
         // tungstenite's own answer would have to wait for room, so it is not asked for it; a code that may not stand
         // in a close frame it has replaced by 1002.
-        Some(Ok(Message::Close(frame))) => Step::PeerCloses(match &frame {
-            Some(frame) => Chunk::close(frame.code.into(), &frame.reason),
-            None => Chunk::close_without_code(),
-        }),
+        Some(Ok(Message::Close(Some(frame)))) => {
+            let code = frame.code.into();
+            Step::PeerCloses(Some(code), Chunk::close(code, &frame.reason))
+        }
+        Some(Ok(Message::Close(None))) => Step::PeerCloses(None, Chunk::close_without_code()),
         Some(Ok(Message::Binary(_) | Message::Frame(_))) => Step::Fault(Fault::NotText),
         Some(Err(_)) if frames.get_ref().violated => Step::Fault(Fault::Policy),
         Some(Err(error)) => fault(&error).map_or(Step::Lost, Step::Fault),
@@ -143,19 +145,22 @@ fn fault(error: &WsError) -> Option<Fault> {
 }
 
 /// Reads a stream to its end and throws away what comes. False where it fails, or more than `max` bytes come.
+///
+/// Others have their turn in between: the writer above all, whose close frame goes out while the client still sends.
 pub(crate) async fn discard<S: AsyncRead + Unpin>(stream: &mut S, max: usize) -> bool {
     let mut left = max;
-    poll_fn(|cx| {
-        let mut buffer = [0; 4_096];
-        loop {
-            match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
-                Ok(0) => return Poll::Ready(true),
-                Ok(read) if read <= left => left -= read,
-                Ok(_) | Err(_) => return Poll::Ready(false),
-            }
+    let mut buffer = [0; 4_096];
+    for turn in 1_u32.. {
+        match poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer)).await {
+            Ok(0) => return true,
+            Ok(read) if read <= left => left -= read,
+            Ok(_) | Err(_) => break,
         }
-    })
-    .await
+        if turn % TURN == 0 {
+            yield_now().await;
+        }
+    }
+    false
 }
 
 /// The stream as tungstenite sees it: it reads the socket, and writes into the socket's control buffer.

@@ -8,6 +8,7 @@
 
 mod api;
 mod asset;
+mod cautious;
 pub mod client;
 mod connection;
 mod counters;
@@ -28,6 +29,7 @@ mod route;
 mod shard;
 mod socket;
 mod subscription;
+mod throttle;
 pub mod upgrade;
 mod writer;
 
@@ -72,6 +74,12 @@ pub enum Error {
         /// Bytes that it has.
         bytes: usize,
     },
+    /// A key that nobody could present.
+    #[error(
+        "a key comes in a header, so it has to be printable ASCII, and not to begin or end with a space: \
+         `openssl rand -hex 32` prints such a one"
+    )]
+    KeyCharacters,
     /// What stands in a list of origins and is none.
     #[error(
         "`{0}` is no origin: expected scheme://host or scheme://host:port, such as https://app.example.com, \
@@ -79,3 +87,8 @@ pub enum Error {
     )]
     Origin(String),
 }
+
+/// README's example compiles and runs as it stands there.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

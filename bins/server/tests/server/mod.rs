@@ -37,9 +37,14 @@ pub(crate) const SOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Generous: how long anything at all may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const BINARY: &str = env!("CARGO_BIN_EXE_fanfare-server");
+
 /// The binary with nothing of this process's environment that is Fanfare's.
 pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare-server"));
+    prepare(Command::new(BINARY), arguments, environment)
+}
+
+fn prepare(mut command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FANFARE_") {
             command.env_remove(name);
@@ -54,7 +59,7 @@ pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Comma
 }
 
 /// What a pipe brought so far, with a bell for each line.
-type Text = (Mutex<String>, Condvar);
+pub(crate) type Text = (Mutex<String>, Condvar);
 
 /// A server that listens. Dropping it kills it.
 pub(crate) struct Server {
@@ -68,12 +73,26 @@ pub(crate) struct Server {
 impl Server {
     /// A server with the secrets of the tests, which logs all there is.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let secrets = [
+        Self::run(Command::new(BINARY), arguments)
+    }
+
+    /// Such a one whose limits are what the shell's `ulimit` makes of these words.
+    pub(crate) fn limited(limits: &str, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!(r#"ulimit {limits} && exec "$0" "$@""#);
+        shell.args(["-c", &script, BINARY]);
+        Self::run(shell, arguments)
+    }
+
+    fn run(command: Command, arguments: &[&str]) -> Self {
+        // The arguments go over these.
+        let settings = [
+            ("FANFARE_LISTEN", "127.0.0.1:0"),
+            ("FANFARE_LOG", "trace"),
             ("FANFARE_TOKEN_SECRET", TOKEN_SECRET),
             ("FANFARE_API_KEY", API_KEY),
         ];
-        let all = [&["--listen", "127.0.0.1:0", "--log", "trace"], arguments].concat();
-        Self::spawn(command(&all, &secrets))
+        Self::spawn(prepare(command, arguments, &settings))
     }
 
     /// Starts `command` and waits for its address in the log.
@@ -134,8 +153,20 @@ impl Server {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// KiB of memory that the process has.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid().as_raw_nonzero());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.unwrap().trim().trim_end_matches(" kB");
+        number.parse().unwrap()
     }
 
     /// Whether the process is still there.
@@ -175,7 +206,7 @@ impl Drop for Server {
 }
 
 /// All that a pipe brought, once a line of it has `part`.
-fn until(text: &Text, part: &str) -> String {
+pub(crate) fn until(text: &Text, part: &str) -> String {
     let (text, line) = text;
     let mut looked = 0;
     let waiting = |text: &mut String| {
@@ -190,7 +221,7 @@ fn until(text: &Text, part: &str) -> String {
     text.clone()
 }
 
-fn collect(
+pub(crate) fn collect(
     pipe: impl Read + Send + 'static,
     into: &Arc<Text>,
     mut seen: impl FnMut(&str) + Send + 'static,
@@ -258,8 +289,14 @@ pub(crate) fn token_of(user: u64, tasks: &str) -> String {
 
 /// A token that ends at this second.
 pub(crate) fn token_until(user: u64, tasks: &str, exp: u64) -> String {
-    let claims = format!(r#"{{"sub":"{user}","exp":{exp},"tasks":{tasks},{OURS}}}"#);
-    signed_as(TOKEN_SECRET, r#"{"alg":"HS256"}"#, &claims)
+    signed(&format!(
+        r#"{{"sub":"{user}","exp":{exp},"tasks":{tasks},{OURS}}}"#
+    ))
+}
+
+/// A good token of these claims.
+pub(crate) fn signed(claims: &str) -> String {
+    signed_as(TOKEN_SECRET, r#"{"alg":"HS256"}"#, claims)
 }
 
 /// A token of any header and claims, signed by HS256 with `secret`.
@@ -282,13 +319,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// Reads a head, and what belongs to it: as much as its length says, or all until the end.
+    /// Reads a head, and what belongs to it: as much as its length says. Nothing beyond, where the next answer begins.
     pub(crate) fn read(stream: &mut TcpStream) -> Self {
-        let mut reader = BufReader::new(stream);
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            match reader.read(&mut byte) {
+            match stream.read(&mut byte) {
                 Ok(1) => head.push(byte[0]),
                 other => panic!(
                     "no answer: {other:?} after {:?}",
@@ -315,7 +351,7 @@ impl Answer {
             .map_or(0, |length| length.parse().unwrap());
         let mut body = vec![0; length];
         // HEAD has a length and no body.
-        let _ = reader.read_exact(&mut body);
+        let _ = stream.read_exact(&mut body);
         Self {
             status,
             headers,

@@ -47,6 +47,14 @@ impl Scene {
         self.open(CHAT, &token()).0
     }
 
+    /// Such a one for which little waits to be read.
+    pub(crate) fn narrow_client(&self) -> Raw {
+        let bearer = format!("Authorization: Bearer {}", token());
+        let mut client = Raw::narrow(self.server.address).upgraded(&handshake(CHAT, &[&bearer]));
+        assert_eq!(client.json()["type"], "system:welcome");
+        client
+    }
+
     /// A WebSocket, and its welcome.
     pub(crate) fn open(&self, path: &str, token: &str) -> (Raw, Value) {
         open(&self.server, path, token)
@@ -139,7 +147,8 @@ pub(crate) fn tell(backend: &mut TcpStream, path: &str, body: &str) -> Answer {
     ask(backend, &format!("POST {path}"), &key, body)
 }
 
-fn ask(backend: &mut TcpStream, line: &str, headers: &str, body: &str) -> Answer {
+/// A request over a connection that is kept.
+pub(crate) fn ask(backend: &mut TcpStream, line: &str, headers: &str, body: &str) -> Answer {
     use std::io::Write;
     let length = body.len();
     let text = format!(

@@ -1,6 +1,9 @@
 //! An event that reaches a connection through several of its rooms reaches it once, with its number in each.
 
-use fanfare_loopback::{Handshake, Received, World, draft, event, joined, reply, task, user};
+use fanfare_core::Limits;
+use fanfare_loopback::{
+    Handshake, Received, Settings, World, draft, event, joined, reply, task, user,
+};
 
 #[test]
 fn who_watches_a_task_and_is_named_gets_one_event_with_both_numbers() {
@@ -120,4 +123,31 @@ fn a_room_that_lags_behind_names_itself_only_for_what_came_through_the_other() {
     world.publish_to_task(task(1), &[user(7)], draft("task:completed", ()));
     world.expect(alice, event("task:completed").at(task(1), 2).at(user(7), 2));
     world.expect_nothing(alice);
+}
+
+#[test]
+fn a_room_that_is_joined_while_a_slow_client_catches_up_is_read_with_the_others() {
+    let mut world = World::with(Settings {
+        limits: Limits {
+            outbox_bytes: 2_000,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    });
+    let slow = world.connect(Handshake::notifications(user(7)).window_bytes(1));
+    world.stop_reading(slow);
+    for seq in 1..=10 {
+        world.publish_to_user(user(7), draft("note:added", "x".repeat(500 + seq)));
+    }
+    world.join(slow, task(1));
+    // Its outbox has room again, so that what is live would fit.
+    world.read_some(slow, 2);
+    world.publish_to_task(task(1), &[user(7)], draft("chat:message", "to both"));
+    world.resume_reading(slow);
+    let received = world.received(slow);
+    let both = received.iter().filter_map(Received::event);
+    let both: Vec<_> = both.filter(|event| event.kind == "chat:message").collect();
+    assert_eq!(both.len(), 1);
+    assert_eq!(both[0].rooms[&task(1).into()], 1);
+    assert_eq!(both[0].rooms[&user(7).into()], 11);
 }

@@ -11,6 +11,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use socket2::{Domain, Socket, Type};
+
 /// Longer than anything takes on a busy machine; a test that gets here fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -63,7 +65,18 @@ pub struct Raw {
 
 impl Raw {
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::of(TcpStream::connect(address).unwrap())
+    }
+
+    /// One for which little waits to be read: the system would hold megabytes else.
+    pub fn narrow(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::of(socket.into())
+    }
+
+    pub fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -75,15 +88,29 @@ impl Raw {
 
     /// A WebSocket by this request, before its first frame.
     pub fn upgrade(address: SocketAddr, request: &str) -> Self {
-        let mut raw = Self::connect(address);
-        raw.send(request.as_bytes());
-        let head = raw.head();
+        Self::connect(address).upgraded(request)
+    }
+
+    /// Becomes a WebSocket by this request.
+    pub fn upgraded(mut self, request: &str) -> Self {
+        self.send(request.as_bytes());
+        self.accepted()
+    }
+
+    /// Becomes a WebSocket by the request that was sent.
+    pub fn accepted(mut self) -> Self {
+        let head = self.head();
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
-        raw
+        self
     }
 
     pub fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
+    }
+
+    /// Sends one text.
+    pub fn say(&mut self, text: &str) {
+        self.send(&frame(0x81, text.as_bytes()));
     }
 
     pub fn half_close(&self) {
@@ -132,6 +159,22 @@ impl Raw {
     pub fn json(&mut self) -> serde_json::Value {
         let text = self.text();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// The next text of this type, behind whatever comes before it.
+    pub fn json_of(&mut self, kind: &str) -> serde_json::Value {
+        loop {
+            let json = self.json();
+            if json["type"] == kind {
+                return json;
+            }
+        }
+    }
+
+    /// Says something, and the data of its reply.
+    pub fn ask(&mut self, text: &str) -> serde_json::Value {
+        self.say(text);
+        self.json_of("system:reply")["data"].take()
     }
 
     /// The close frame, behind whatever comes before it, and the goodbye among that.
