@@ -59,9 +59,14 @@ const wide = document.scrollingElement.scrollWidth;
 if (wide > innerWidth) faults.push(`the page is ${wide} px wide in a window of ${innerWidth} px`);
 const scrolls = (node) => node !== document.body && node !== document.documentElement && ['auto', 'scroll'].includes(getComputedStyle(node).overflowX);
 for (const element of document.body.querySelectorAll('*')) {
-  if (!shown(element) || ancestors(element.parentElement).some(scrolls)) continue;
+  if (!shown(element)) continue;
+  const name = `${element.localName}.${element.className}`;
+  if (scrolls(element) && element.localName !== 'pre' && element.scrollWidth > element.clientWidth + 1) {
+    faults.push(`in ${name} one has to scroll sideways: ${element.scrollWidth} of ${element.clientWidth} px`);
+  }
+  if (ancestors(element.parentElement).some(scrolls)) continue;
   const box = element.getBoundingClientRect();
-  if (box.width > 1 && (box.right > innerWidth + 1 || box.left < -1)) faults.push(`${element.localName}.${element.className} reaches from ${box.left} to ${box.right}`);
+  if (box.width > 1 && (box.right > innerWidth + 1 || box.left < -1)) faults.push(`${name} reaches from ${box.left} to ${box.right}`);
 }
 for (const element of document.querySelectorAll('button, input, summary')) {
   const target = element.type === 'radio' ? element.parentElement : element;

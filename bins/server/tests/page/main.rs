@@ -8,6 +8,8 @@
 
 #[path = "../browser/mod.rs"]
 mod browser;
+mod chat;
+mod keyboard;
 mod looks;
 #[path = "../server/mod.rs"]
 mod server;
