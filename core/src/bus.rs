@@ -410,6 +410,10 @@ impl EventBus {
         self.log.resume(now, room, since)
     }
 
+    pub(crate) fn trim(&mut self, now: Wall, room: RoomId) {
+        self.log.trim(now, room);
+    }
+
     pub(crate) fn unknown_position(&self, room: RoomId) -> Gap {
         self.log.unknown_position(room)
     }

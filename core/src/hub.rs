@@ -17,6 +17,7 @@ use crate::close::CloseCode;
 use crate::devices::{ConnectedDevice, Devices};
 use crate::error::Error;
 use crate::event::{Draft, Entry, Publish, Target};
+use crate::history::{self, History, Page};
 use crate::ids::{ConnId, Epoch, Pattern, RoomId, Seq, TaskId, UserId};
 use crate::inbox::KnownDevice;
 use crate::limits::Limits;
@@ -381,6 +382,12 @@ impl Hub {
             .take(count)
             .map(|(task, snapshot)| (task, snapshot.clone()))
             .collect()
+    }
+
+    /// A part of a room's log.
+    #[must_use]
+    pub fn history(&mut self, now: Now, room: RoomId, history: &History) -> Page {
+        history::read(&mut self.bus, now.wall, room, history)
     }
 
     /// A user's inbox as a back end may look at it.

@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod frame;
 mod heartbeat;
+mod history;
 mod hub;
 mod ids;
 mod inbox;
@@ -46,6 +47,7 @@ pub use devices::ConnectedDevice;
 pub use error::Error;
 pub use event::{Draft, Entry, Event, Place, Publish, Retention, Target, USERS_MAX};
 pub use frame::Frame;
+pub use history::{History, Page, Start};
 pub use hub::{At, Effect, Fault, Hub, InboxView, Input, Pull, TaskView, Ticket};
 pub use ids::{
     ConnId, DeviceId, Epoch, EventId, EventType, Key, Pattern, Position, RoomId, Seq, TaskId,
