@@ -8,6 +8,7 @@
 
 mod api;
 mod asset;
+mod batch;
 pub mod client;
 mod connection;
 mod counters;
@@ -16,6 +17,7 @@ mod dev;
 mod driver;
 mod frames;
 mod head;
+mod history;
 mod http;
 mod listener;
 mod metrics;
