@@ -223,7 +223,7 @@ Examples:
   fanfare exec --task 550e8400-e29b-41d4-a716-446655440000 -- make -j4
 
 What it prints is published: whoever may see the task sees it. The values of FANFARE_API_KEY, FANFARE_TOKEN and \
-FANFARE_TOKEN_SECRET are replaced by ***. The first Ctrl-C or SIGTERM reaches the command, the second kills it.")]
+FANFARE_TOKEN_SECRET are replaced by ***. Ctrl-C, SIGTERM, SIGHUP and SIGQUIT reach the command; the third one kills it.")]
 pub(crate) struct Exec {
     /// The task's id; a new one otherwise
     #[arg(long, value_name = "ID")]

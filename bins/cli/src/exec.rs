@@ -12,17 +12,15 @@ mod progress;
 mod pump;
 mod secrets;
 mod terminal;
+mod watch;
 
 use std::ffi::OsString;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_signal::{Signal, Signals};
+use async_signal::Signals;
 use fanfare_core::TaskId;
 use fanfare_websocket::client::{Api, fresh_id};
-use futures::StreamExt;
-use rustix::process::Signal as Number;
 use serde_json::json;
 
 use crate::args::{Connection, Exec};
@@ -33,28 +31,11 @@ use feed::{Feed, Left};
 use notes::Notes;
 use pump::Shared;
 use secrets::Secrets;
-use terminal::{Raw, Wiring};
+use terminal::Wiring;
+use watch::{Outcome, watch};
 
-/// How long output may still come after the command ended, from processes that it left behind.
-const AFTERMATH: Duration = Duration::from_secs(1);
-
-/// The signals that ask a command to end.
-const ENDS: [(Signal, &str, Number); 4] = [
-    (Signal::Int, "SIGINT", Number::INT),
-    (Signal::Term, "SIGTERM", Number::TERM),
-    (Signal::Hup, "SIGHUP", Number::HUP),
-    (Signal::Quit, "SIGQUIT", Number::QUIT),
-];
-
-/// What can happen while the command runs.
-enum Happening {
-    Ended,
-    Signal(Signal),
-    /// The key was typed of which the command's terminal makes SIGINT.
-    Interrupted,
-    /// Something was typed after it: the command did not end by it.
-    TypedOn,
-}
+/// How long the delivery may last without a word that it is waited for.
+const UNREMARKED: Duration = Duration::from_millis(500);
 
 pub(crate) async fn run(args: Exec, connection: &Connection) -> Result<u8, Error> {
     let key = connection.key()?.clone();
@@ -99,14 +80,14 @@ pub(crate) async fn run(args: Exec, connection: &Connection) -> Result<u8, Error
         args.no_pty.then_some(false)
     };
     // Caught before the command starts: a signal that comes early finds us ready.
-    let mut signals = catch()?;
+    let mut signals = watch::catch()?;
     let started = Instant::now();
     let status = match Child::spawn(&args.command, Wiring::choose(pty), task) {
         Ok((child, outputs)) => {
             shared.with(|feed| feed.say("task:started", &json!({ "task": task })));
-            let (end, asked) = watch(child, outputs, &shared, &notes, &mut signals).await?;
-            tell(&shared, task, end, asked, started.elapsed());
-            end.status()
+            let outcome = watch(child, outputs, &shared, &notes, &mut signals).await?;
+            tell(&shared, task, &outcome, started.elapsed());
+            outcome.end.status()
         }
         Err(error) => {
             let (status, words) =
@@ -146,112 +127,9 @@ fn shown(words: &[OsString]) -> String {
     quoted.collect::<Vec<_>>().join(" ")
 }
 
-/// The signals that end a command, or tell of a new window size. One that was ignored when we started stays so: that
-/// is how `nohup` works.
-fn catch() -> Result<Signals, Error> {
-    let ignored = std::fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let mask = status
-                .lines()
-                .find_map(|line| line.strip_prefix("SigIgn:"))?;
-            u64::from_str_radix(mask.trim(), 16).ok()
-        });
-    let ignored = ignored.unwrap_or(0);
-    let caught = ENDS
-        .into_iter()
-        .map(|(signal, ..)| signal)
-        .filter(|signal| ignored >> (*signal as u32 - 1) & 1 == 0)
-        .chain([Signal::Winch]);
-    Signals::new(caught).map_err(|source| Error::System {
-        what: "can't catch signals",
-        source,
-    })
-}
-
-/// Carries the command through to its end. Gives how it ended, and the signal by which it was first asked to.
-async fn watch(
-    child: Child,
-    outputs: Vec<(feed::Stream, child::Output)>,
-    shared: &Arc<Shared>,
-    notes: &Notes,
-    signals: &mut Signals,
-) -> Result<(End, Option<&'static str>), Error> {
-    let system = |source: io::Error| Error::System {
-        what: "can't run the command",
-        source,
-    };
-    let (done, all_done) = async_channel::bounded::<()>(1);
-    for (stream, output) in outputs {
-        pump::output(output, stream, Arc::clone(shared), done.clone());
-    }
-    drop(done);
-    let (tell, happenings) = async_channel::bounded(64);
-    let mut raw = None;
-    let mut keyboard = None;
-    if let Some(pty) = child.keyboard() {
-        raw = Raw::enter();
-        notes.set_raw(raw.is_some());
-        keyboard = Some(pump::keyboard(Arc::clone(pty), tell.clone()).map_err(system)?);
-    }
-    let wait = child.waiter();
-    std::thread::spawn(move || {
-        wait();
-        let _ = tell.send_blocking(Happening::Ended);
-    });
-
-    let mut asked = None;
-    loop {
-        let signal = async {
-            signals
-                .next()
-                .await
-                .and_then(Result::ok)
-                .map(Happening::Signal)
-        };
-        let other = async { happenings.recv().await.ok() };
-        match smol::future::or(other, signal).await {
-            Some(Happening::Signal(Signal::Winch)) => child.resize(),
-            Some(Happening::Signal(signal)) => ask(&child, signal, &mut asked),
-            Some(Happening::Interrupted) if asked.is_some() => child.signal(Number::KILL),
-            Some(Happening::Interrupted) => asked = Some("SIGINT"),
-            Some(Happening::TypedOn) => asked = None,
-            Some(Happening::Ended) | None => break,
-        }
-    }
-    smol::future::or(
-        async {
-            let _ = all_done.recv().await;
-        },
-        async {
-            async_io::Timer::after(AFTERMATH).await;
-        },
-    )
-    .await;
-    drop(keyboard);
-    drop(raw);
-    notes.set_raw(false);
-    Ok((child.reap().map_err(system)?, asked))
-}
-
-/// Hands on a signal; the second time there is no asking.
-fn ask(child: &Child, signal: Signal, asked: &mut Option<&'static str>) {
-    let Some((_, name, number)) = ENDS.into_iter().find(|(known, ..)| *known == signal) else {
-        return;
-    };
-    if asked.is_some() {
-        child.signal(Number::KILL);
-        return;
-    }
-    *asked = Some(name);
-    // What a key of the terminal made reached the command together with us.
-    if !(child.shares_our_group() && matches!(signal, Signal::Int | Signal::Quit)) {
-        child.signal(number);
-    }
-}
-
 /// The last event of the task.
-fn tell(shared: &Shared, task: TaskId, end: End, asked: Option<&str>, took: Duration) {
+fn tell(shared: &Shared, task: TaskId, outcome: &Outcome, took: Duration) {
+    let Outcome { end, asked } = *outcome;
     let mut data = serde_json::Map::new();
     data.insert("task".to_owned(), task.to_string().into());
     match end {
@@ -281,14 +159,19 @@ async fn linger(
     signals: &mut Signals,
     notes: &Notes,
 ) {
-    let given_up = async {
-        let asked = async { while let Some(Ok(Signal::Winch)) = signals.next().await {} };
-        smol::future::or(asked, async {
-            async_io::Timer::after(limit).await;
-        })
-        .await;
+    let asked = async {
+        watch::next_end(signals).await;
     };
-    smol::future::or(delivery, given_up).await;
+    let in_vain = async {
+        async_io::Timer::after(limit.min(UNREMARKED)).await;
+        if limit > UNREMARKED {
+            notes.say(
+                "the command has ended, its last events wait for the server; Ctrl-C ends the wait",
+            );
+            async_io::Timer::after(limit - UNREMARKED).await;
+        }
+    };
+    smol::future::or(delivery, smol::future::or(asked, in_vain)).await;
     let Left { events, lines } = shared.with_quietly(|feed| feed.left());
     if (events, lines) != (0, 0) {
         notes.warn(&format!(

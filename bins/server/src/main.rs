@@ -5,6 +5,7 @@ mod assets;
 #[cfg(test)]
 mod documentation;
 mod logs;
+mod open_files;
 mod run;
 mod secrets;
 mod settings;

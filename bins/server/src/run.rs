@@ -1,6 +1,5 @@
 //! From settings to a server that runs, and from a signal to its end.
 
-use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -14,6 +13,7 @@ use smol::LocalExecutor;
 use uuid::Builder;
 
 use crate::logs;
+use crate::open_files;
 use crate::secrets::{self, SecretError, Secrets};
 use crate::settings::Config;
 use crate::signals::Endings;
@@ -81,9 +81,9 @@ fn credentials(sources: &Sources) -> Result<(Credentials, Secrets), Failure> {
         Failure::Settings(errors.into_iter().map(ConfigError::from).collect())
     };
     let secrets = Secrets::read(config, &sources.secrets).map_err(settings)?;
-    let short = |variable, source| settings(vec![SecretError::Short { variable, source }]);
+    let unfit = |variable, source| settings(vec![SecretError::Unfit { variable, source }]);
     let tokens = TokenKey::new(secrets.token_secret.as_bytes());
-    let mut tokens = tokens.map_err(|error| short(secrets::TOKEN_SECRET.variable, error))?;
+    let mut tokens = tokens.map_err(|error| unfit(secrets::TOKEN_SECRET.variable, error))?;
     if let Some(issuer) = &config.token_issuer {
         tokens = tokens.with_issuer(issuer);
     }
@@ -91,7 +91,7 @@ fn credentials(sources: &Sources) -> Result<(Credentials, Secrets), Failure> {
         tokens = tokens.with_audience(audience);
     }
     let api_key =
-        ApiKey::new(&secrets.api_key).map_err(|error| short(secrets::API_KEY.variable, error))?;
+        ApiKey::new(&secrets.api_key).map_err(|error| unfit(secrets::API_KEY.variable, error))?;
     Ok((Credentials { tokens, api_key }, secrets))
 }
 
@@ -108,9 +108,11 @@ fn serve(
     let verify = move |token: &Token, now: Now| verifier.client(token.expose(), now.wall);
     let shard = Shard::new(hub, Native::default(), config.socket, verify, &executor);
     let listener = Listener::bind(config.listen.address, config.listener)?;
+    let open_files = open_files::raise_limit();
     let mut endings = Endings::watch().map_err(StartError::Signals)?;
     let address = listener.local_addr();
     announce(config, address, &credentials, secrets, shard.now().wall)?;
+    tracing::info!(%address, open_files, "listening");
     let options = ApiOptions {
         origins: config.allowed_origins.clone(),
         body_bytes: config.limits.data_bytes,
@@ -120,11 +122,12 @@ fn serve(
         assets: crate::assets::list(config.dev),
     };
     let api = Api::new(shard.clone(), credentials, options);
-    let serving = async {
-        listener.serve(&shard, api).await;
-        pending().await
-    };
-    let ending = async {
+    // As tasks: a future beside the executor is polled whenever a task wakes it, and would try an accept and a read each
+    // time.
+    let clients = shard.clone();
+    let _serving = executor.spawn(async move { listener.serve(&clients, api).await });
+    let drain_ms = config.drain_timeout_ms;
+    let ending = executor.spawn(async move {
         let signal = endings.next().await;
         tracing::info!(
             ?signal,
@@ -132,7 +135,7 @@ fn serve(
             "draining: a second signal ends it at once"
         );
         let drained = async {
-            if shard.drain(config.drain_timeout_ms).await {
+            if shard.drain(drain_ms).await {
                 tracing::info!("drained");
             } else {
                 tracing::warn!(
@@ -144,12 +147,12 @@ fn serve(
         };
         let at_once = async { endings.next().await.code() };
         smol::future::or(drained, at_once).await
-    };
-    let code = async_io::block_on(executor.run(smol::future::or(ending, serving)));
+    });
+    let code = async_io::block_on(executor.run(ending));
     Ok(ExitCode::from(code))
 }
 
-/// Says where the server is: on standard output everything that `--dev` has, else a log line.
+/// Says on standard output everything that `--dev` has.
 fn announce(
     config: &Config,
     address: SocketAddr,
@@ -172,6 +175,5 @@ fn announce(
         let _ = write!(io::stdout().lock(), "{welcome}");
         let _ = io::stdout().flush();
     }
-    tracing::info!(%address, "listening");
     Ok(())
 }

@@ -50,7 +50,7 @@ pub(crate) enum SecretError {
         reason: String,
     },
     #[error("{variable}: {source}")]
-    Short {
+    Unfit {
         variable: &'static str,
         source: fanfare_websocket::Error,
     },

@@ -62,6 +62,17 @@ fn secrets_that_are_short_given_twice_or_in_the_open_are_refused_and_not_repeate
             "FANFARE_API_KEY: a secret of 6 bytes is too short",
         ),
         (
+            vec![],
+            vec![
+                SECRETS[0],
+                (
+                    "FANFARE_API_KEY",
+                    "s3cret-of-forty-bytes-0123456789012345-ü",
+                ),
+            ],
+            "FANFARE_API_KEY: a key comes in a header",
+        ),
+        (
             vec!["--token-secret-file", path],
             vec![SECRETS[1]],
             "FANFARE_TOKEN_SECRET: a secret of 6 bytes is too short",

@@ -18,6 +18,7 @@ use matchit::Router;
 use serde::Serialize;
 
 use crate::asset::{Asset, Tagged};
+use crate::cautious::Cautious;
 use crate::credentials::{self, Credentials};
 use crate::metrics::{self, Metrics};
 use crate::problem::{Code, Problem};
@@ -417,6 +418,17 @@ impl Api {
         json(&serde_json::json!({ "tasks": tasks }))
     }
 
+    /// Logs whom the server did not believe, or did not let. Not by the path: what stands there is the client's.
+    fn note(&self, route: Option<Route>, problem: &Problem) {
+        let Some((code, reason)) = problem.distrust() else {
+            return;
+        };
+        if let Some(times) = self.shard.admit_line(code) {
+            let route = route.map_or("none", Route::name);
+            tracing::info!(route, code, reason, times, "refused");
+        }
+    }
+
     /// Adds what every answer to this request bears, counts it and logs it. `read` says whether all of the body was.
     fn finish(
         &self,
@@ -451,10 +463,10 @@ impl Api {
             Answer::Upgrade(..) => StatusCode::SWITCHING_PROTOCOLS,
         };
         self.metrics.answered(route, status, began.elapsed());
-        // The path alone: the query may hold a token.
+        // Never the query, which may hold a token.
         tracing::debug!(
-            method = head.method.as_str(),
-            path = head.uri.path(),
+            method = %Cautious(head.method.as_str()),
+            path = %Cautious(head.uri.path()),
             status = status.as_u16(),
             "answered"
         );
@@ -470,8 +482,11 @@ impl Respond for Api {
             .as_ref()
             .map(|matched| (*matched.value, matched.params.get("id").unwrap_or_default()));
         let answer = self.answer(&head, &mut body, route).await;
-        let mut answer = answer.unwrap_or_else(|problem| Answer::Response(problem.into_response()));
         let (route, read) = (route.map(|(route, _)| route), body.is_end_stream());
+        let mut answer = answer.unwrap_or_else(|problem| {
+            self.note(route, &problem);
+            Answer::Response(problem.into_response())
+        });
         self.finish(&head, route, &mut answer, read, began);
         answer
     }

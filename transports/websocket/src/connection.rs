@@ -40,7 +40,7 @@ enum Step {
     Input(Input),
     Fault(Fault),
     /// A close frame came, to be answered by this.
-    PeerCloses(Chunk),
+    PeerCloses(Option<u16>, Chunk),
     /// The stream ended or failed.
     Lost,
     /// We are closing: messages are of no interest any more.
@@ -64,8 +64,8 @@ pub(crate) async fn read<P: Platform>(wire: Wire<P>, message_bytes: usize) {
                 shard.fault(&socket, fault);
                 break;
             }
-            Step::PeerCloses(answer) => {
-                shard.peer_closes(&socket, answer);
+            Step::PeerCloses(code, answer) => {
+                shard.peer_closes(&socket, code, answer);
                 break;
             }
             Step::WeClose => break,
@@ -112,10 +112,11 @@ fn poll_step<P: Platform>(
         Some(Ok(Message::Pong(_))) => Step::Input(Input::Pong { conn }),
         // tungstenite's own answer would have to wait for room, so it is not asked for it; a code that may not stand
         // in a close frame it has replaced by 1002.
-        Some(Ok(Message::Close(frame))) => Step::PeerCloses(match &frame {
-            Some(frame) => Chunk::close(frame.code.into(), &frame.reason),
-            None => Chunk::close_without_code(),
-        }),
+        Some(Ok(Message::Close(Some(frame)))) => {
+            let code = frame.code.into();
+            Step::PeerCloses(Some(code), Chunk::close(code, &frame.reason))
+        }
+        Some(Ok(Message::Close(None))) => Step::PeerCloses(None, Chunk::close_without_code()),
         Some(Ok(Message::Binary(_) | Message::Frame(_))) => Step::Fault(Fault::NotText),
         Some(Err(_)) if frames.get_ref().violated => Step::Fault(Fault::Policy),
         Some(Err(error)) => fault(&error).map_or(Step::Lost, Step::Fault),

@@ -165,9 +165,14 @@ impl ApiKey {
     /// A key from its text.
     ///
     /// # Errors
-    /// [`Error::ShortSecret`] below [`SECRET_BYTES_MIN`] bytes.
+    /// [`Error::ShortSecret`] below [`SECRET_BYTES_MIN`] bytes; [`Error::KeyCharacters`] where it could not come in a
+    /// header.
     pub fn new(key: &str) -> Result<Self, Error> {
         long_enough(key.as_bytes())?;
+        // Around a header's value spaces do not count.
+        if key.trim_matches(' ') != key || !key.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(Error::KeyCharacters);
+        }
         Ok(Self(Sha256::digest(key).into()))
     }
 
@@ -421,6 +426,30 @@ mod tests {
                 known,
                 "{values:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_key_that_no_header_can_bear_is_refused() {
+        let long = "0123456789abcdef0123456789abcdef";
+        for (key, taken) in [
+            (long.to_owned(), true),
+            (format!("two words, {long} ~!"), true),
+            (format!("{long} "), false),
+            (format!(" {long}"), false),
+            (format!("{long}\t"), false),
+            (format!("{long}\r\n{long}"), false),
+            (format!("{long}\0"), false),
+            (format!("{long}ü"), false),
+        ] {
+            let made = ApiKey::new(&key);
+            assert_eq!(made.is_ok(), taken, "{key:?}");
+            if let Ok(api_key) = made {
+                let header = HeaderValue::from_str(&format!("Bearer {key}")).unwrap();
+                let tokens = self::key();
+                let credentials = Credentials { tokens, api_key };
+                assert!(credentials.backend(Some(&header)), "{key:?}");
+            }
         }
     }
 

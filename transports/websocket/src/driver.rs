@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
@@ -9,8 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use fanfare_core::{
-    AuthError, ConnId, Effect, Hub, Input, Now, Principal, Pull, Receipt, SubscriptionId, Ticket,
-    Time, Token,
+    AuthError, CloseCode, ConnId, Effect, Hub, Input, Now, Principal, Pull, Receipt,
+    SubscriptionId, Ticket, Time, Token,
 };
 use futures::channel::oneshot;
 use futures::io::AsyncWrite;
@@ -18,6 +19,7 @@ use smol::LocalExecutor;
 use smol::future::{or, yield_now};
 
 use crate::socket::{Phase, Socket};
+use crate::throttle::Throttle;
 use crate::writer::{Chunk, Outgoing, Writable};
 use crate::{Counters, Platform, SocketLimits};
 
@@ -71,6 +73,7 @@ pub(crate) struct State<S> {
     pub(crate) drained: bool,
     pub(crate) draining: Vec<Waker>,
     pub(crate) counters: Counters,
+    pub(crate) throttle: Throttle,
 }
 
 impl<S> State<S> {
@@ -91,6 +94,7 @@ impl<S> State<S> {
             drained: false,
             draining: Vec::new(),
             counters: Counters::default(),
+            throttle: Throttle::default(),
         }
     }
 
@@ -103,6 +107,13 @@ impl<S> State<S> {
             *place = Some(socket);
             self.sockets += 1;
             self.counters.opened += 1;
+        }
+    }
+
+    /// A connection's client was not believed, or may not what it asked for.
+    fn refused(&mut self, now: Now, conn: ConnId, code: &'static str, reason: &dyn Display) {
+        if let Some(times) = self.throttle.admit(code, now.time) {
+            tracing::info!(%conn, code, %reason, times, "refused");
         }
     }
 
@@ -120,8 +131,15 @@ impl<S> State<S> {
         }
     }
 
-    /// The hub has forgotten this connection.
-    fn forget(&mut self, socket: &Rc<Socket<S>>, linger_until: Time) {
+    /// The hub has forgotten this connection, which `by` has closed.
+    fn forget(
+        &mut self,
+        socket: &Rc<Socket<S>>,
+        linger_until: Time,
+        by: &'static str,
+        code: Option<u16>,
+    ) {
+        tracing::debug!(conn = %socket.conn, by, code, "disconnected");
         socket.phase.set(Phase::Closing);
         if let Some(place) = self.open.get_mut(socket.conn.slot())
             && place
@@ -136,8 +154,13 @@ impl<S> State<S> {
 
     /// Nothing more is to be done for this connection.
     fn remove(&mut self, socket: &Rc<Socket<S>>) {
-        if socket.phase.replace(Phase::Gone) == Phase::Gone {
-            return;
+        match socket.phase.replace(Phase::Gone) {
+            Phase::Gone => return,
+            Phase::Open | Phase::Faulted => {
+                tracing::debug!(conn = %socket.conn, by = "network", "disconnected");
+            }
+            // That it is closed was said.
+            Phase::Closing | Phase::Shut => {}
         }
         if let Some(place) = self.open.get_mut(socket.conn.slot())
             && place
@@ -204,6 +227,12 @@ impl<P: Platform> Driver<P> {
                 }
                 Effect::Verify { conn, token } => {
                     let result = (self.verify)(&token, now);
+                    match &result {
+                        Ok(principal) => {
+                            tracing::debug!(%conn, user = %principal.user(), "authenticated");
+                        }
+                        Err(error) => state.refused(now, conn, error.code(), error),
+                    }
                     state.hub.handle(now, Input::Verified { conn, result });
                 }
                 Effect::Drop(conn) => {
@@ -326,7 +355,17 @@ impl<P: Platform> Driver<P> {
                 Pull::Ping => outgoing.push(Chunk::Ping),
                 Pull::Close { code, reason } => {
                     outgoing.push(Chunk::close(code.number(), reason));
-                    state.forget(socket, now.time.plus(self.limits.linger_ms));
+                    // A token that does not hold was told of when it came.
+                    if code == CloseCode::NO_TOKEN || code == CloseCode::NOT_ALLOWED {
+                        let name = if code == CloseCode::NO_TOKEN {
+                            "no_token"
+                        } else {
+                            "forbidden"
+                        };
+                        state.refused(now, socket.conn, name, &reason);
+                    }
+                    let linger_until = now.time.plus(self.limits.linger_ms);
+                    state.forget(socket, linger_until, "server", Some(code.number()));
                     return true;
                 }
                 Pull::Empty => return true,
@@ -370,7 +409,12 @@ impl<P: Platform> Driver<P> {
     }
 
     /// A close frame of the client's came: `answer` is the last that it gets.
-    pub(crate) fn peer_closes(&self, socket: &Rc<Socket<P::Stream>>, answer: Chunk) {
+    pub(crate) fn peer_closes(
+        &self,
+        socket: &Rc<Socket<P::Stream>>,
+        code: Option<u16>,
+        answer: Chunk,
+    ) {
         if socket.phase.get() != Phase::Open {
             return;
         }
@@ -378,7 +422,8 @@ impl<P: Platform> Driver<P> {
         let mut state = self.state.borrow_mut();
         let conn = socket.conn;
         state.hub.handle(now, Input::Closed { conn });
-        state.forget(socket, now.time.plus(self.limits.linger_ms));
+        let linger_until = now.time.plus(self.limits.linger_ms);
+        state.forget(socket, linger_until, "client", code);
         let mut outgoing = socket.blocked.take().unwrap_or_default();
         outgoing.truncate();
         outgoing.push(answer);

@@ -9,6 +9,7 @@
 mod api;
 mod asset;
 mod batch;
+mod cautious;
 pub mod client;
 mod connection;
 mod counters;
@@ -30,6 +31,7 @@ mod route;
 mod shard;
 mod socket;
 mod subscription;
+mod throttle;
 pub mod upgrade;
 mod writer;
 
@@ -74,6 +76,12 @@ pub enum Error {
         /// Bytes that it has.
         bytes: usize,
     },
+    /// A key that nobody could present.
+    #[error(
+        "a key comes in a header, so it has to be printable ASCII, and not to begin or end with a space: \
+         `openssl rand -hex 32` prints such a one"
+    )]
+    KeyCharacters,
     /// What stands in a list of origins and is none.
     #[error(
         "`{0}` is no origin: expected scheme://host or scheme://host:port, such as https://app.example.com, \

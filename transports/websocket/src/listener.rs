@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_io::{Async, Timer};
 use futures::io::{AsyncRead, AsyncWrite};
@@ -114,7 +114,6 @@ impl Listener {
     pub async fn serve<R: Respond>(self, shard: &Shard, respond: R) {
         let respond = Rc::new(respond);
         let gate = Rc::new(Gate::default());
-        let mut complaint = Complaint::default();
         let mut accepted = 0;
         loop {
             gate.wait_below(self.limits.connections).await;
@@ -134,7 +133,9 @@ impl Listener {
                 }
                 Err(error) => {
                     shard.count(|counters| counters.accept_errors += 1);
-                    complaint.make(&error);
+                    if let Some(times) = shard.admit_line("accept") {
+                        tracing::warn!(%error, times, "connections can't be accepted; trying again");
+                    }
                     // Of a client that left before its turn nothing remains; the rest passes, if at all, with time.
                     if error.kind() != io::ErrorKind::ConnectionAborted {
                         Timer::after(Duration::from_millis(EXHAUSTED_MS)).await;
@@ -152,28 +153,6 @@ impl Listener {
             stream,
             _permit: Permit::new(gate),
         })
-    }
-}
-
-/// Says what accepts failed of, once a second at most.
-#[derive(Default)]
-struct Complaint {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
-impl Complaint {
-    fn make(&mut self, error: &io::Error) {
-        let now = Instant::now();
-        self.unsaid += 1;
-        if self
-            .last
-            .is_none_or(|last| now - last >= Duration::from_secs(1))
-        {
-            tracing::warn!(%error, failed = self.unsaid, "connections can't be accepted; trying again");
-            self.last = Some(now);
-            self.unsaid = 0;
-        }
     }
 }
 

@@ -145,6 +145,32 @@ impl Problem {
         self
     }
 
+    /// The code and the reason, where it is about who asks.
+    pub(crate) fn distrust(&self) -> Option<(&'static str, &str)> {
+        let distrust = match self.code {
+            Code::Unauthenticated
+            | Code::BadApiKey
+            | Code::BadToken
+            | Code::TokenExpired
+            | Code::Forbidden
+            | Code::Origin => true,
+            Code::BadRequest
+            | Code::ReservedType
+            | Code::NotFound
+            | Code::MethodNotAllowed
+            | Code::Timeout
+            | Code::Lifecycle
+            | Code::Gone
+            | Code::IdReused
+            | Code::TooLarge
+            | Code::UnsupportedMediaType
+            | Code::UpgradeRequired
+            | Code::Internal
+            | Code::Draining => false,
+        };
+        distrust.then_some((self.code.name(), &self.detail))
+    }
+
     /// The problem details, as JSON.
     pub(crate) fn body(&self) -> Vec<u8> {
         let details = Details {

@@ -10,13 +10,14 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use fanfare_core::{
-    AuthError, Delivery, Fault, Hub, Input, Now, Open, Pattern, Principal, Publish, Receipt,
-    SubscriptionId, TaskId, TaskView, Ticket, Token, UserId,
+    AuthError, Delivery, Endpoint, Fault, Hub, Input, Now, Open, Pattern, Principal, Publish,
+    Receipt, SubscriptionId, TaskId, TaskView, Ticket, Token, UserId,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
 use smol::future::or;
 use smol::{LocalExecutor, Task};
+use tracing::field::display;
 
 use crate::connection::{self, Wire};
 use crate::driver::{Driver, State};
@@ -212,10 +213,17 @@ impl<P: Platform> Shard<P> {
     /// Makes a byte stream a connection. Its handshake is done; `read` are the bytes that came behind it.
     pub fn accept(&self, stream: P::Stream, read: Bytes, open: Open) {
         let now = self.now();
+        let user = open.principal.as_ref().map(|it| display(it.user()));
+        let (endpoint, task) = match &open.endpoint {
+            Endpoint::Task(task) => ("task", Some(display(*task))),
+            Endpoint::Notifications => ("notifications", None),
+            Endpoint::Bus(_) => ("bus", None),
+        };
         let (conn, message_bytes) = {
             let hub = &mut self.driver.state.borrow_mut().hub;
             (hub.open(now, open), hub.limits().message_bytes)
         };
+        tracing::debug!(%conn, endpoint, task, user, "connected");
         let socket = Rc::new(Socket::new(conn, stream, &self.driver.writable));
         let wire = Wire::new(
             self.clone(),
@@ -265,6 +273,12 @@ impl<P: Platform> Shard<P> {
         count(&mut self.driver.state.borrow_mut().counters);
     }
 
+    /// How many times `what` happened since it was last said in the log, where it may be said now.
+    pub(crate) fn admit_line(&self, what: &'static str) -> Option<u64> {
+        let now = self.now().time;
+        self.driver.state.borrow_mut().throttle.admit(what, now)
+    }
+
     pub(crate) fn handle(&self, input: Input) {
         self.driver.handle(input);
     }
@@ -281,8 +295,13 @@ impl<P: Platform> Shard<P> {
             .fault(&mut self.driver.state.borrow_mut(), socket, fault, now);
     }
 
-    pub(crate) fn peer_closes(&self, socket: &Rc<Socket<P::Stream>>, answer: Chunk) {
-        self.driver.peer_closes(socket, answer);
+    pub(crate) fn peer_closes(
+        &self,
+        socket: &Rc<Socket<P::Stream>>,
+        code: Option<u16>,
+        answer: Chunk,
+    ) {
+        self.driver.peer_closes(socket, code, answer);
     }
 
     /// The peer has ended its side while the connection was closing.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use fanfare_core::TaskId;
 use pty_process::blocking::{self, Pty};
+use rustix::io::Errno;
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
 };
@@ -37,11 +38,7 @@ impl Read for Output {
         match self {
             Self::Pty(pty) => match (&**pty).read(buf) {
                 // What Linux says when the last process has let go of the terminal.
-                Err(error)
-                    if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) =>
-                {
-                    Ok(0)
-                }
+                Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(0),
                 other => other,
             },
             Self::Pipe(pipe) => pipe.read(buf),
@@ -58,9 +55,24 @@ impl Child {
     ) -> io::Result<(Self, Vec<(Stream, Output)>)> {
         let (program, arguments) = words.split_first().ok_or(io::ErrorKind::InvalidInput)?;
         let mut command = Command::new(program);
-        command
-            .args(arguments)
-            .env("FANFARE_TASK", task.to_string());
+        command.args(arguments);
+        match Self::start(command, wiring, task) {
+            // A script that does not name its interpreter. Every shell runs it, so a shell is asked to.
+            Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) => {
+                let mut command = Command::new("/bin/sh");
+                command.args(["-c", r#"exec "$0" "$@""#]).args(words);
+                Self::start(command, wiring, task)
+            }
+            started => started,
+        }
+    }
+
+    fn start(
+        mut command: Command,
+        wiring: Wiring,
+        task: TaskId,
+    ) -> io::Result<(Self, Vec<(Stream, Output)>)> {
+        command.env("FANFARE_TASK", task.to_string());
         match wiring {
             Wiring::Pty { keyboard, stderr } => Self::under_pty(command, wiring, keyboard, stderr),
             Wiring::Pipes { own_group } => {
@@ -148,7 +160,7 @@ impl Child {
     pub(crate) fn waiter(&self) -> impl FnOnce() + Send + 'static {
         let pid = self.pid;
         move || {
-            while let Err(rustix::io::Errno::INTR) = waitid(
+            while let Err(Errno::INTR) = waitid(
                 WaitId::Pid(pid),
                 WaitIdOptions::EXITED | WaitIdOptions::NOWAIT,
             ) {}
@@ -163,16 +175,31 @@ impl Child {
             Wiring::Pipes { own_group: true } => kill_process_group(self.pid, signal),
             Wiring::Pty { .. } => {
                 // A shell with job control has put its foreground job into another group.
-                let job = self
-                    .pty
-                    .as_ref()
-                    .and_then(|pty| tcgetpgrp(pty.as_fd()).ok());
-                if let Some(job) = job.filter(|job| *job != self.pid) {
+                if let Some(job) = self.foreground().filter(|job| *job != self.pid) {
                     let _ = kill_process_group(job, signal);
                 }
                 kill_process_group(self.pid, signal)
             }
         };
+    }
+
+    /// The foreground job of the command's terminal.
+    fn foreground(&self) -> Option<Pid> {
+        self.pty
+            .as_ref()
+            .and_then(|pty| tcgetpgrp(pty.as_fd()).ok())
+    }
+
+    /// Whether the command itself, and no job of it, is in the foreground of its terminal.
+    pub(crate) fn is_in_its_foreground(&self) -> bool {
+        self.foreground() == Some(self.pid)
+    }
+
+    /// Tells a command under a terminal that the terminal is gone. One that has a pipe notices by itself.
+    pub(crate) fn hang_up(&self) {
+        if self.pty.is_some() {
+            self.signal(Signal::HUP);
+        }
     }
 
     /// Whether the terminal hands Ctrl-C to the command without our doing.

@@ -43,7 +43,8 @@ impl Delivery {
             let kind = event.kind;
             match self.publish(event).await {
                 Ok(()) => {
-                    self.shared.with_quietly(|feed| feed.settled());
+                    self.shared
+                        .with_quietly(|feed| feed.settled(Instant::now()));
                     backoff.reset();
                     if std::mem::take(&mut away) {
                         self.notes
@@ -59,7 +60,8 @@ impl Delivery {
                         .await;
                 }
                 Err(error) => {
-                    self.shared.with_quietly(|feed| feed.settled());
+                    self.shared
+                        .with_quietly(|feed| feed.settled(Instant::now()));
                     if is_already_created(kind, &error) {
                         continue;
                     }
@@ -153,10 +155,10 @@ fn is_already_created(kind: &str, error: &Error) -> bool {
     let Error::Refused(problem) = error else {
         return false;
     };
-    let state = ["state", "task_status", "task_state"]
-        .iter()
-        .find_map(|name| problem.members.get(*name)?.as_str());
-    kind == "task:created" && problem.code == "lifecycle" && state == Some("created")
+    let task = problem.members.get("task");
+    kind == "task:created"
+        && problem.code == "lifecycle"
+        && task.is_some_and(|task| task["status"] == "created")
 }
 
 /// A word for the kind of refusal, each of which is told once, and whether every other event will meet it too.
@@ -166,6 +168,6 @@ fn refusal(error: &Error) -> (String, bool) {
     };
     (
         format!("{} {}", problem.status, problem.code),
-        matches!(problem.status, 401 | 403 | 404 | 405),
+        matches!(problem.status, 300..=399 | 401 | 403 | 404 | 405),
     )
 }

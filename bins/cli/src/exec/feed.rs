@@ -12,10 +12,12 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::progress::Progress;
 
-/// The least time between two output events: at most 10 a second.
+/// The least time between two output events, from the one's answer to the other: at most 10 a second. From the answer,
+/// so that a slow or retried one never comes to the server close before the next.
 pub(crate) const BATCH_GAP: Duration = Duration::from_millis(100);
-/// The same after the end, when nobody can gain from waiting: 20 a second.
-pub(crate) const END_GAP: Duration = Duration::from_millis(50);
+/// The same after the end, when nobody can gain from waiting. A little more than a 20th of a second, since the server
+/// stamps by a clock of its own.
+pub(crate) const END_GAP: Duration = Duration::from_millis(55);
 /// The least time before an event that has no finished line, only progress or the line as it stands.
 pub(crate) const TOUCH_GAP: Duration = Duration::from_millis(250);
 /// Lines in one event.
@@ -26,6 +28,8 @@ pub(crate) const BATCH_BYTES_MAX: usize = 64 * 1024;
 pub(crate) const PENDING_LINES_MAX: usize = 2_000;
 /// Bytes of the lines that wait for the server.
 pub(crate) const PENDING_BYTES_MAX: usize = 512 * 1024;
+
+const STATUS: &str = "task:status";
 
 /// Where a program wrote a line. Under a terminal both streams are one, called `stdout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -96,7 +100,8 @@ pub(crate) struct Feed {
     ending: Option<Event>,
     ended: bool,
     in_flight: Option<(Event, usize)>,
-    sent_at: Option<Instant>,
+    /// When the last output event was settled.
+    settled_at: Option<Instant>,
 }
 
 impl Feed {
@@ -115,7 +120,7 @@ impl Feed {
             ending: None,
             ended: false,
             in_flight: None,
-            sent_at: None,
+            settled_at: None,
         }
     }
 
@@ -141,9 +146,12 @@ impl Feed {
         self.opening.push_back(event);
     }
 
-    /// The last event: it goes after every line. Nothing that comes later is taken.
+    /// The last event: it goes after every line, the unfinished one included. Nothing that comes later is taken.
     pub(crate) fn end(&mut self, kind: &'static str, data: &impl Serialize) {
         if !self.ended {
+            if let Some(Line { stream, text }) = self.partial.take() {
+                self.printed(stream, [text], "");
+            }
             self.ended = true;
             self.ending = Some(self.event(kind, data, None));
         }
@@ -201,7 +209,6 @@ impl Feed {
             if self.free_at().is_some_and(|at| at > now) {
                 return None;
             }
-            self.sent_at = Some(now);
             return Some(self.batch());
         }
         self.ending.take().map(|event| (event, 0))
@@ -230,7 +237,7 @@ impl Feed {
             dropped: std::mem::take(&mut self.dropped),
         };
         let data = to_raw_value(&status).unwrap_or_else(|_| RawValue::NULL.to_owned());
-        (self.event("task:status", &data, key), count)
+        (self.event(STATUS, &data, key), count)
     }
 
     fn has_output(&self) -> bool {
@@ -243,12 +250,15 @@ impl Feed {
             (false, false) => BATCH_GAP,
             (false, true) => TOUCH_GAP,
         };
-        self.sent_at.map(|at| at + gap)
+        self.settled_at.map(|at| at + gap)
     }
 
     /// The event last polled was taken by the server, or refused for good.
-    pub(crate) fn settled(&mut self) {
-        self.in_flight = None;
+    pub(crate) fn settled(&mut self, now: Instant) {
+        let settled = self.in_flight.take();
+        if settled.is_some_and(|(event, _)| event.kind == STATUS) {
+            self.settled_at = Some(now);
+        }
     }
 
     /// When to poll again though nothing new was printed, after a poll that gave nothing.
@@ -304,7 +314,7 @@ mod tests {
             serde_json::from_str(event.data.get()).unwrap(),
             event.key.is_some(),
         );
-        feed.settled();
+        feed.settled(now);
         Some(pulled)
     }
 
@@ -379,8 +389,9 @@ mod tests {
             .iter()
             .flat_map(|(_, data)| data["lines"].as_array().unwrap().clone())
             .collect();
-        assert_eq!(lines.len(), 5_000, "every line is sent");
+        assert_eq!(lines.len(), 5_001, "every line is sent");
         assert_eq!(lines[4_999]["text"], "line 4999", "the last one too");
+        assert_eq!(lines[5_000]["text"], "99%", "and the one without an end");
     }
 
     #[test]
@@ -394,8 +405,13 @@ mod tests {
             (first.id, first.data.get()),
             (again.id.clone(), again.data.get())
         );
-        feed.settled();
-        let next = feed.poll(now + MS * 10_000).unwrap();
+        feed.settled(now + MS * 10_000);
+        let soon = now + MS * 10_000 + BATCH_GAP;
+        assert!(
+            feed.poll(soon - MS).is_none(),
+            "the gap is from the answer on"
+        );
+        let next = feed.poll(soon).unwrap();
         assert_ne!(next.id, again.id);
         assert!(next.data.get().contains("two"));
     }
@@ -480,6 +496,20 @@ mod tests {
         let all = drain(&mut feed, now);
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].1, "task:completed");
+    }
+
+    #[test]
+    fn a_line_that_never_ended_is_a_line_when_the_program_has() {
+        let (mut feed, now) = begun();
+        feed.printed(Stream::Stdout, [], "Continue?");
+        pull(&mut feed, now).unwrap();
+        feed.end("task:completed", &json!({}));
+        let (_, data, ephemeral) = pull(&mut feed, now + END_GAP).unwrap();
+        assert_eq!(
+            data,
+            json!({"status": "running", "lines": [{"stream": "stdout", "text": "Continue?"}]})
+        );
+        assert!(!ephemeral, "it is kept");
     }
 
     #[test]

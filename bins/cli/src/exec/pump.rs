@@ -6,6 +6,7 @@
 use std::io::{self, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -15,10 +16,10 @@ use pty_process::blocking::Pty;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::termios::{LocalModes, SpecialCodeIndex, tcgetattr};
 
-use super::Happening;
 use super::feed::{Event, Feed, Stream};
 use super::lines::Splitter;
 use super::secrets::Secrets;
+use super::watch::Happening;
 
 const CHUNK_BYTES: usize = 16 * 1024;
 
@@ -72,18 +73,43 @@ impl Shared {
     }
 }
 
-/// Copies a stream of the command to ours until it ends. `done` is dropped then.
-pub(crate) fn output(
-    mut from: impl Read + Send + 'static,
-    stream: Stream,
-    shared: Arc<Shared>,
-    done: Sender<()>,
-) {
-    thread::spawn(move || {
+/// How many writes to our own output wait for whoever reads it.
+#[derive(Clone, Default)]
+pub(crate) struct Traffic(Arc<AtomicUsize>);
+
+impl Traffic {
+    pub(crate) fn is_held_up(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn during<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        let done = write();
+        self.0.fetch_sub(1, Ordering::Relaxed);
+        done
+    }
+}
+
+/// What carries one stream of the command to ours.
+pub(crate) struct Pump {
+    pub(crate) stream: Stream,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) traffic: Traffic,
+    pub(crate) tell: Sender<Happening>,
+    /// Dropped when the stream has ended.
+    pub(crate) done: Sender<()>,
+}
+
+impl Pump {
+    pub(crate) fn start(self, from: impl Read + Send + 'static) {
+        thread::spawn(move || self.run(from));
+    }
+
+    fn run(self, mut from: impl Read) {
         let mut splitter = Splitter::default();
         let mut open = true;
         let mut chunk = vec![0; CHUNK_BYTES];
-        loop {
+        while open {
             let read = match from.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(read) => read,
@@ -91,21 +117,23 @@ pub(crate) fn output(
                 Err(_) => break,
             };
             let bytes = chunk.get(..read).unwrap_or_default();
-            if open && write(stream, bytes).is_err() {
-                // Nobody reads here any more: so that the command notices as it would without us, its pipe is closed.
-                open = false;
-            }
             let mut lines = Vec::new();
             splitter.feed(bytes, |line| lines.push(line));
-            shared.printed(stream, lines, splitter.unfinished());
-            if !open {
-                break;
-            }
+            self.shared
+                .printed(self.stream, lines, splitter.unfinished());
+            open = self.traffic.during(|| write(self.stream, bytes)).is_ok();
         }
-        drop(from);
-        shared.printed(stream, splitter.finish().into_iter().collect(), "");
-        drop(done);
-    });
+        if !open {
+            // Nobody reads here any more. The command notices as it would without us: its pipe is closed, or its
+            // terminal is gone.
+            drop(from);
+            let _ = self.tell.try_send(Happening::Unread);
+        }
+        let last = splitter.finish();
+        self.shared
+            .printed(self.stream, last.into_iter().collect(), "");
+        drop(self.done);
+    }
 }
 
 /// Straight to the descriptor: what the command did not hold back is not held back here.
@@ -133,21 +161,26 @@ fn write(stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies our keyboard to the command's terminal, until `stop` is dropped.
+/// Copies our keyboard to the command's terminal, until what it returns is dropped.
 pub(crate) fn keyboard(pty: Arc<Pty>, tell: Sender<Happening>) -> io::Result<Stop> {
     let (wake, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     thread::spawn(move || {
         let mut chunk = [0; 1024];
-        let mut interrupted = false;
+        let mut asked = false;
         while let Some(typed) = next_keys(&wake, &mut chunk) {
-            let interrupt = interrupt_key(&pty);
+            let keys = SignalKeys::of(&pty);
             for key in typed {
-                if Some(*key) == interrupt {
-                    interrupted = true;
-                    let _ = tell.try_send(Happening::Interrupted);
-                } else if mem::take(&mut interrupted) {
-                    let _ = tell.try_send(Happening::TypedOn);
-                }
+                let happening = keys.meaning(*key);
+                let happening = match happening {
+                    Some(Happening::Asked(_)) => {
+                        asked = true;
+                        happening
+                    }
+                    None if mem::take(&mut asked) => Some(Happening::TypedOn),
+                    other => other,
+                };
+                // Before the command can have acted on it. It fails only where nobody cares any more.
+                let _ = happening.map(|happening| tell.send_blocking(happening));
             }
             if (&*pty).write_all(typed).is_err() {
                 break;
@@ -188,11 +221,33 @@ fn next_keys<'a>(wake: &OwnedFd, chunk: &'a mut [u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// The byte of which the command's terminal makes SIGINT now. A full-screen program has switched that off.
-fn interrupt_key(pty: &Pty) -> Option<u8> {
-    let modes = tcgetattr(pty).ok()?;
-    modes
-        .local_modes
-        .contains(LocalModes::ISIG)
-        .then(|| modes.special_codes[SpecialCodeIndex::VINTR])
+/// The bytes of which the command's terminal makes signals now. A full-screen program has switched that off.
+#[derive(Default)]
+struct SignalKeys(Option<[u8; 3]>);
+
+impl SignalKeys {
+    fn of(pty: &Pty) -> Self {
+        let keys = tcgetattr(pty).ok().and_then(|modes| {
+            let keys = [
+                SpecialCodeIndex::VINTR,
+                SpecialCodeIndex::VQUIT,
+                SpecialCodeIndex::VSUSP,
+            ];
+            let on = modes.local_modes.contains(LocalModes::ISIG);
+            on.then(|| keys.map(|key| modes.special_codes[key]))
+        });
+        Self(keys)
+    }
+
+    fn meaning(&self, key: u8) -> Option<Happening> {
+        // 0 is the terminal's word for no key.
+        let [interrupt, quit, suspend] = self.0.filter(|_| key != 0)?;
+        if key == interrupt {
+            Some(Happening::Asked("SIGINT"))
+        } else if key == quit {
+            Some(Happening::Asked("SIGQUIT"))
+        } else {
+            (key == suspend).then_some(Happening::Suspend)
+        }
+    }
 }

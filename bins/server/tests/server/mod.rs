@@ -37,9 +37,14 @@ pub(crate) const SOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// Generous: how long anything at all may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const BINARY: &str = env!("CARGO_BIN_EXE_fanfare-server");
+
 /// The binary with nothing of this process's environment that is Fanfare's.
 pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare-server"));
+    prepare(Command::new(BINARY), arguments, environment)
+}
+
+fn prepare(mut command: Command, arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("FANFARE_") {
             command.env_remove(name);
@@ -68,12 +73,26 @@ pub(crate) struct Server {
 impl Server {
     /// A server with the secrets of the tests, which logs all there is.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let secrets = [
+        Self::run(Command::new(BINARY), arguments)
+    }
+
+    /// Such a one whose limits are what the shell's `ulimit` makes of these words.
+    pub(crate) fn limited(limits: &str, arguments: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!(r#"ulimit {limits} && exec "$0" "$@""#);
+        shell.args(["-c", &script, BINARY]);
+        Self::run(shell, arguments)
+    }
+
+    fn run(command: Command, arguments: &[&str]) -> Self {
+        // The arguments go over these.
+        let settings = [
+            ("FANFARE_LISTEN", "127.0.0.1:0"),
+            ("FANFARE_LOG", "trace"),
             ("FANFARE_TOKEN_SECRET", TOKEN_SECRET),
             ("FANFARE_API_KEY", API_KEY),
         ];
-        let all = [&["--listen", "127.0.0.1:0", "--log", "trace"], arguments].concat();
-        Self::spawn(command(&all, &secrets))
+        Self::spawn(prepare(command, arguments, &settings))
     }
 
     /// Starts `command` and waits for its address in the log.

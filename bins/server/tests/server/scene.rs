@@ -147,7 +147,8 @@ pub(crate) fn tell(backend: &mut TcpStream, path: &str, body: &str) -> Answer {
     ask(backend, &format!("POST {path}"), &key, body)
 }
 
-fn ask(backend: &mut TcpStream, line: &str, headers: &str, body: &str) -> Answer {
+/// A request over a connection that is kept.
+pub(crate) fn ask(backend: &mut TcpStream, line: &str, headers: &str, body: &str) -> Answer {
     use std::io::Write;
     let length = body.len();
     let text = format!(

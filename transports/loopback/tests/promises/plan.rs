@@ -1,7 +1,7 @@
 //! A script as data, which proptest draws and shortens, and how it is run.
 
 use crate::oracle::Oracle;
-use fanfare_core::{Draft, Limits, Position, Publish, Target};
+use fanfare_core::{Draft, Endpoint, Limits, Position, Publish, RoomId, Seq, Target};
 use fanfare_loopback::{Client, Handshake, Settings, World, draft, task, user};
 use proptest::prelude::*;
 use serde_json::json;
@@ -30,6 +30,7 @@ enum Step {
         user: u64,
         all: bool,
         narrow: bool,
+        device: Option<bool>,
     },
     Disconnect(usize),
     /// With its positions, as a client resumes; or with none; or with some from elsewhere.
@@ -43,6 +44,10 @@ enum Step {
         large: bool,
     },
     Ping(usize),
+    /// So far behind the last event in the user's room; or beyond it.
+    Ack(usize, u64),
+    ReadUpTo(usize, u64),
+    ReadIds(usize, u8),
     StopReading(usize),
     ReadSome(usize, usize),
     ResumeReading(usize),
@@ -116,13 +121,16 @@ fn steps() -> impl Strategy<Value = Step> {
     ];
     let since = prop_oneof![
         6 => Just(Since::Positions),
-        1 => Just(Since::Nothing),
+        4 => Just(Since::Nothing),
         1 => Just(Since::Elsewhere),
         1 => Just(Since::Future),
     ];
     prop_oneof![
-        6 => (prop::option::of(task.clone()), user.clone(), prop::bool::weighted(0.8), any::<bool>())
-            .prop_map(|(chat, user, all, narrow)| Step::Open { chat, user, all, narrow }),
+        6 => (prop::option::of(task.clone()), user.clone(), prop::bool::weighted(0.8), any::<bool>(), any::<Option<bool>>())
+            .prop_map(|(chat, user, all, narrow, device)| Step::Open { chat, user, all, narrow, device }),
+        6 => (client.clone(), 0..4_u64).prop_map(|(client, back)| Step::Ack(client, back)),
+        2 => (client.clone(), 0..4_u64).prop_map(|(client, back)| Step::ReadUpTo(client, back)),
+        2 => (client.clone(), 0..20_u8).prop_map(|(client, id)| Step::ReadIds(client, id)),
         4 => client.clone().prop_map(Step::Disconnect),
         8 => (client.clone(), since).prop_map(|(client, since)| Step::Reopen(client, since)),
         6 => (client.clone(), task.clone(), any::<bool>())
@@ -153,6 +161,7 @@ struct Run {
     world: World,
     oracle: Oracle,
     clients: Vec<Client>,
+    handshakes: Vec<Handshake>,
     published: Vec<Publish>,
     next_mark: u64,
 }
@@ -177,6 +186,7 @@ impl Plan {
             oracle: Oracle::new(witness),
             world,
             clients: Vec::new(),
+            handshakes: Vec::new(),
             published: Vec::new(),
             next_mark: 1,
         };
@@ -219,6 +229,7 @@ impl Run {
                 user: number,
                 all,
                 narrow,
+                device,
             } if self.clients.len() < CLIENTS => {
                 let mut handshake = match chat {
                     Some(number_of_task) => Handshake::chat(user(*number), task(*number_of_task)),
@@ -230,6 +241,10 @@ impl Run {
                 if *narrow {
                     handshake = handshake.window_bytes(1);
                 }
+                if let Some(is_phone) = device {
+                    handshake = handshake.device(if *is_phone { "phone" } else { "laptop" });
+                }
+                self.handshakes.push(handshake.clone());
                 self.clients.push(self.world.open(handshake));
             }
             Step::Open { .. } => {}
@@ -266,11 +281,30 @@ impl Run {
                 self.world.disconnect_user(user(*number));
             }
             Step::Disconnect(at) => self.of(*at, World::disconnect),
-            Step::Reopen(at, since) => self.of(*at, |world, client| match since {
-                Since::Positions => world.reopen(client),
-                Since::Nothing | Since::Elsewhere | Since::Future => {
-                    reopen_otherwise(world, client, *since);
-                }
+            Step::Reopen(at, since) => {
+                let Some(handshake) = self.handshakes.get(*at).cloned() else {
+                    return;
+                };
+                self.of(*at, |world, client| match since {
+                    Since::Positions => world.reopen(client),
+                    Since::Nothing => world.reopen_with(client, handshake),
+                    Since::Elsewhere | Since::Future => {
+                        reopen_lost(world, client, handshake, *since);
+                    }
+                });
+            }
+            // Whether a client that did not read all was heard is not seen from outside.
+            Step::Ack(at, _) if !self.reads_at_once(*at) => {}
+            Step::Ack(at, back) => self.of_open(*at, |world, client| {
+                let seq = head_of(world, client) + 1;
+                world.ack(client, seq.saturating_sub(*back));
+            }),
+            Step::ReadUpTo(at, back) => self.of_open(*at, |world, client| {
+                let seq = head_of(world, client) + 1;
+                world.read_up_to(client, seq.saturating_sub(*back));
+            }),
+            Step::ReadIds(at, id) => self.of_open(*at, |world, client| {
+                world.read_ids(client, &[&format!("id:{id}"), "nobody"]);
             }),
             Step::Ping(at) => self.of_open(*at, |world, client| {
                 world.ping(client);
@@ -326,8 +360,14 @@ impl Run {
         });
     }
 
+    fn reads_at_once(&self, at: usize) -> bool {
+        let client = self.clients.get(at);
+        client.is_some_and(|client| self.oracle.reads_at_once(*client))
+    }
+
     fn mark(&mut self) -> u64 {
-        self.next_mark += 1;
+        // Between two of them there is room for what the server itself says in the user's room.
+        self.next_mark += 1_000;
         self.next_mark
     }
 
@@ -357,20 +397,28 @@ fn data(mark: u64, large: bool) -> serde_json::Value {
     json!({"mark": mark, "text": "x".repeat(if large { 600 } else { 0 })})
 }
 
-fn reopen_otherwise(world: &mut World, client: Client, since: Since) {
-    // The same handshake is not known here, so another one: the chat of one task, of one user.
-    let mut handshake = Handshake::chat(user(0), task(0));
-    let known = world.position(client, task(0));
-    let position: Option<Position> = match since {
-        Since::Positions | Since::Nothing => None,
-        Since::Elsewhere => Some("elsewhere:3".parse().expect("a position")),
-        Since::Future => known.map(|position| Position {
-            seq: fanfare_core::Seq::new(1_000).expect("a number"),
-            ..position
-        }),
+/// With a position in the rooms of its endpoint that the server can't know.
+fn reopen_lost(world: &mut World, client: Client, mut handshake: Handshake, since: Since) {
+    let rooms: Vec<RoomId> = match (handshake.endpoint(), handshake.user()) {
+        (Endpoint::Task(task), Some(user)) => vec![(*task).into(), user.into()],
+        (_, user) => user.into_iter().map(RoomId::User).collect(),
     };
-    if let Some(position) = position {
-        handshake = handshake.since(task(0), position);
+    for room in rooms {
+        let position = match (since, world.position(client, room)) {
+            (Since::Future, Some(position)) => Position {
+                seq: Seq::new(1_000).expect("a number"),
+                ..position
+            },
+            _ => "elsewhere:3".parse().expect("a position"),
+        };
+        handshake = handshake.since(room, position);
     }
     world.reopen_with(client, handshake);
+}
+
+/// The last number in the room of the client's user, as far as the client knows.
+fn head_of(world: &World, client: Client) -> u64 {
+    let users = (0..USERS).map(user);
+    let mut positions = users.filter_map(|user| world.position(client, user));
+    positions.next().map_or(0, |position| position.seq.number())
 }

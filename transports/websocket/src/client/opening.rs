@@ -1,9 +1,11 @@
 //! What to connect to, and the opening handshake.
 
+use std::io;
 use std::time::Duration;
 
 use async_tungstenite::tungstenite;
 use async_tungstenite::tungstenite::client::IntoClientRequest;
+use async_tungstenite::tungstenite::error::ProtocolError;
 use async_tungstenite::tungstenite::protocol::WebSocketConfig;
 use async_tungstenite::{WebSocketStream, client_async_with_config};
 use fanfare_core::{DeviceId, Endpoint, Position, RoomId};
@@ -212,6 +214,16 @@ impl Client {
         let server = self.server.to_string();
         match error {
             tungstenite::Error::Io(source) => Error::Unreachable { server, source },
+            // A server that dies, or a proxy whose server did, says half an answer or none.
+            tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+                Error::Unreachable {
+                    server,
+                    source: io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the connection ended within the handshake",
+                    ),
+                }
+            }
             tungstenite::Error::Http(response) => {
                 let body = response.body().as_deref().unwrap_or_default();
                 Error::Refused(Problem::read(

@@ -76,7 +76,7 @@ impl Raw {
         Self::of(socket.into())
     }
 
-    fn of(stream: TcpStream) -> Self {
+    pub fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -94,6 +94,11 @@ impl Raw {
     /// Becomes a WebSocket by this request.
     pub fn upgraded(mut self, request: &str) -> Self {
         self.send(request.as_bytes());
+        self.accepted()
+    }
+
+    /// Becomes a WebSocket by the request that was sent.
+    pub fn accepted(mut self) -> Self {
         let head = self.head();
         assert!(head.starts_with("HTTP/1.1 101"), "{head}");
         self

@@ -1,0 +1,16 @@
+//! The real `fanfare` against a real server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic"
+)]
+
+mod exec;
+mod exec_without_server;
+mod run;
+mod server;
+mod terminal;
+
+/// Generous: how long anything at all may take on a busy machine.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
