@@ -25,13 +25,7 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Open {
-        chat: Option<u32>,
-        user: u64,
-        all: bool,
-        narrow: bool,
-        device: Option<bool>,
-    },
+    Open(Opening),
     Disconnect(usize),
     /// With its positions, as a client resumes; or with none; or with some from elsewhere.
     Reopen(usize, Since),
@@ -44,10 +38,7 @@ enum Step {
         large: bool,
     },
     Ping(usize),
-    /// So far behind the last event in the user's room; or beyond it.
-    Ack(usize, u64),
-    ReadUpTo(usize, u64),
-    ReadIds(usize, u8),
+    Tell(usize, Told),
     StopReading(usize),
     ReadSome(usize, usize),
     ResumeReading(usize),
@@ -63,6 +54,41 @@ enum Step {
     Retry(usize),
     Advance(u64),
     DisconnectUser(u64),
+}
+
+#[derive(Debug, Clone)]
+struct Opening {
+    chat: Option<u32>,
+    user: u64,
+    all: bool,
+    narrow: bool,
+    is_phone: Option<bool>,
+}
+
+impl Opening {
+    fn handshake(&self) -> Handshake {
+        let mut handshake = match self.chat {
+            Some(number) => Handshake::chat(user(self.user), task(number)),
+            None => Handshake::notifications(user(self.user)),
+        };
+        if !self.all {
+            handshake = handshake.tasks(&[task(0), task(1)]);
+        }
+        if self.narrow {
+            handshake = handshake.window_bytes(1);
+        }
+        if let Some(is_phone) = self.is_phone {
+            handshake = handshake.device(if is_phone { "phone" } else { "laptop" });
+        }
+        handshake
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Told {
+    Ack(u64),
+    ReadUpTo(u64),
+    ReadIds(u8),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,6 +145,11 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Kind::Keyed),
         3 => life.prop_map(Kind::Life),
     ];
+    let told = prop_oneof![
+        6 => (0..4_u64).prop_map(Told::Ack),
+        2 => (0..4_u64).prop_map(Told::ReadUpTo),
+        2 => (0..20_u8).prop_map(Told::ReadIds),
+    ];
     let since = prop_oneof![
         6 => Just(Since::Positions),
         4 => Just(Since::Nothing),
@@ -127,10 +158,8 @@ fn steps() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         6 => (prop::option::of(task.clone()), user.clone(), prop::bool::weighted(0.8), any::<bool>(), any::<Option<bool>>())
-            .prop_map(|(chat, user, all, narrow, device)| Step::Open { chat, user, all, narrow, device }),
-        6 => (client.clone(), 0..4_u64).prop_map(|(client, back)| Step::Ack(client, back)),
-        2 => (client.clone(), 0..4_u64).prop_map(|(client, back)| Step::ReadUpTo(client, back)),
-        2 => (client.clone(), 0..20_u8).prop_map(|(client, id)| Step::ReadIds(client, id)),
+            .prop_map(|(chat, user, all, narrow, is_phone)| Step::Open(Opening { chat, user, all, narrow, is_phone })),
+        10 => (client.clone(), told).prop_map(|(client, told)| Step::Tell(client, told)),
         4 => client.clone().prop_map(Step::Disconnect),
         8 => (client.clone(), since).prop_map(|(client, since)| Step::Reopen(client, since)),
         6 => (client.clone(), task.clone(), any::<bool>())
@@ -224,30 +253,12 @@ impl Run {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Open {
-                chat,
-                user: number,
-                all,
-                narrow,
-                device,
-            } if self.clients.len() < CLIENTS => {
-                let mut handshake = match chat {
-                    Some(number_of_task) => Handshake::chat(user(*number), task(*number_of_task)),
-                    None => Handshake::notifications(user(*number)),
-                };
-                if !all {
-                    handshake = handshake.tasks(&[task(0), task(1)]);
-                }
-                if *narrow {
-                    handshake = handshake.window_bytes(1);
-                }
-                if let Some(is_phone) = device {
-                    handshake = handshake.device(if *is_phone { "phone" } else { "laptop" });
-                }
+            Step::Open(opening) if self.clients.len() < CLIENTS => {
+                let handshake = opening.handshake();
                 self.handshakes.push(handshake.clone());
                 self.clients.push(self.world.open(handshake));
             }
-            Step::Open { .. } => {}
+            Step::Open(_) => {}
             Step::Publish {
                 target,
                 kind,
@@ -293,19 +304,7 @@ impl Run {
                     }
                 });
             }
-            // Whether a client that did not read all was heard is not seen from outside.
-            Step::Ack(at, _) if !self.reads_at_once(*at) => {}
-            Step::Ack(at, back) => self.of_open(*at, |world, client| {
-                let seq = head_of(world, client) + 1;
-                world.ack(client, seq.saturating_sub(*back));
-            }),
-            Step::ReadUpTo(at, back) => self.of_open(*at, |world, client| {
-                let seq = head_of(world, client) + 1;
-                world.read_up_to(client, seq.saturating_sub(*back));
-            }),
-            Step::ReadIds(at, id) => self.of_open(*at, |world, client| {
-                world.read_ids(client, &[&format!("id:{id}"), "nobody"]);
-            }),
+            Step::Tell(at, told) => self.tell(*at, told),
             Step::Ping(at) => self.of_open(*at, |world, client| {
                 world.ping(client);
             }),
@@ -344,6 +343,22 @@ impl Run {
                 });
             }
         }
+    }
+
+    /// What a client says of its inbox: so far behind the last event in the user's room, or beyond it.
+    fn tell(&mut self, at: usize, told: &Told) {
+        // Whether an ack of a client that did not read all was heard is not seen from outside.
+        if matches!(told, Told::Ack(_)) && !self.reads_at_once(at) {
+            return;
+        }
+        self.of_open(at, |world, client| {
+            let after = head_of(world, client) + 1;
+            match told {
+                Told::Ack(back) => world.ack(client, after.saturating_sub(*back)),
+                Told::ReadUpTo(back) => world.read_up_to(client, after.saturating_sub(*back)),
+                Told::ReadIds(id) => world.read_ids(client, &[&format!("id:{id}"), "nobody"]),
+            };
+        });
     }
 
     fn of(&mut self, at: usize, act: impl FnOnce(&mut World, Client)) {
