@@ -5,7 +5,7 @@
 //! length of what is read.
 
 use crate::bus::EventBus;
-use crate::event::{Entry, Retention};
+use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
 use crate::ids::{Epoch, RoomId, Seq};
 use crate::protocol;
@@ -28,7 +28,7 @@ struct Cursor {
 pub(crate) struct CatchUp {
     cursors: Vec<Cursor>,
     reason: GapReason,
-    /// The first entry that is new to who reads, and not missed.
+    /// The first entry that is new to who reads, and not missed: `system:welcome` said what was unread before.
     new_from: u64,
     /// The last ephemeral event of each room and key, for the time after: it tells of now.
     deferred: Vec<Arc<Entry>>,
@@ -131,20 +131,20 @@ impl CatchUp {
             }
         }
         places.sort_unstable_by_key(|place| place.room);
+        let is_new = entry.index() >= self.new_from;
+        let unread = places
+            .iter()
+            .filter(|_| is_new)
+            .find_map(|place| unread(bus, place));
         let places = places.iter().map(|place| (&place.room, place.seq));
-        Some(entry.encode(places, self.unread(&entry, bus)))
+        Some(entry.encode(places, unread))
     }
+}
 
-    /// What the user has unread, with the last event of the user's room, unless `system:welcome` said it already.
-    fn unread(&self, entry: &Entry, bus: &EventBus) -> Option<usize> {
-        let mut places = entry.places().iter();
-        let user = places.find_map(|place| match place.room {
-            RoomId::User(user) if self.reads(place.room) => {
-                (bus.position(place.room).seq == place.seq).then_some(user)
-            }
-            RoomId::User(_) | RoomId::Task(_) => None,
-        });
-        user.filter(|_| entry.index() >= self.new_from)
-            .map(|user| bus.unread(user))
+/// What the user has unread, with the last event of the user's room.
+fn unread(bus: &EventBus, place: &Place) -> Option<usize> {
+    match place.room {
+        RoomId::User(user) if bus.position(place.room).seq == place.seq => Some(bus.unread(user)),
+        RoomId::User(_) | RoomId::Task(_) => None,
     }
 }
