@@ -77,8 +77,9 @@ pub(crate) enum Op {
         room: RoomId,
         draft: Draft,
     },
-    /// This device has everything in the user's room up to `seq`.
+    /// This device has everything in the user's room up to `seq`, in `epoch` where that is said.
     Ack {
+        epoch: Option<Epoch>,
         seq: Seq,
     },
     /// The user has read these.
@@ -107,6 +108,7 @@ struct Fields {
     #[serde(default)]
     ephemeral: bool,
     key: Option<Key>,
+    epoch: Option<Epoch>,
     seq: Option<Seq>,
     up_to: Option<Seq>,
     ids: Option<Vec<EventId>>,
@@ -200,6 +202,7 @@ impl Op {
                 })
             }
             "ack" => Ok(Self::Ack {
+                epoch: fields.epoch,
                 seq: need(fields.seq, "ack", "seq")?,
             }),
             "read" => match (fields.up_to, fields.ids) {

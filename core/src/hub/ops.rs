@@ -7,7 +7,7 @@ use crate::close::CloseCode;
 use crate::error::Error;
 use crate::event::{Draft, Publish, Target};
 use crate::heartbeat::Heartbeat;
-use crate::ids::{ConnId, Position, RoomId, Seq};
+use crate::ids::{ConnId, Epoch, Position, RoomId, Seq};
 use crate::protocol::{self, LeftReason, Message, Op, Ref, Returned, Token};
 use crate::rate::Verdict;
 use crate::session::{Live, State};
@@ -111,7 +111,7 @@ impl Hub {
             }
             Op::Leave { room } => self.leave_room(now, conn, room),
             Op::Send { room, draft } => self.send(now, conn, room, draft),
-            Op::Ack { seq } => self.ack(now, conn, seq),
+            Op::Ack { epoch, seq } => self.ack(now, conn, epoch.as_ref(), seq),
             Op::Read(read) => self.read(now, conn, &read),
         }
     }
@@ -171,7 +171,13 @@ impl Hub {
     }
 
     /// Moves the cursor of the connection's device.
-    fn ack(&mut self, now: Now, conn: ConnId, seq: Seq) -> Result<Returned, Error> {
+    fn ack(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        named: Option<&Epoch>,
+        seq: Seq,
+    ) -> Result<Returned, Error> {
         const NO_DEVICE: Error =
             Error::Forbidden("`ack` is a device's: connect with `?device=` and a name for it");
         let Some(session) = self.sessions.get(conn) else {
@@ -180,10 +186,17 @@ impl Hub {
         let (Some(user), Some(device)) = (session.user(), session.device.clone()) else {
             return Err(NO_DEVICE);
         };
+        let head = self.bus.position(user.into());
+        if named.is_some_and(|named| *named != head.epoch) {
+            return Err(Error::BadRequest(format!(
+                "`ack` names another epoch than the room's, which is {}",
+                head.epoch
+            )));
+        }
         let reads = session.catch_up.as_ref();
         let sent = reads
             .and_then(|catch_up| catch_up.position(user.into()))
-            .unwrap_or_else(|| self.bus.position(user.into()).seq);
+            .unwrap_or(head.seq);
         let Position { epoch, seq } = self.bus.ack(now.wall, user, &device, seq, sent)?;
         Ok(Returned {
             epoch: Some(epoch),

@@ -92,6 +92,17 @@ fn a_cursor_never_goes_back_nor_beyond_what_was_sent() {
     }
     let ack = world.ack(phone, 6);
     world.expect(phone, refusal(ack, "bad_request"));
+    let epoch = world.position(phone, ALICE).unwrap().epoch;
+    for (named, expected) in [
+        ("elsewhere", refusal(1, "bad_request")),
+        (epoch.as_str(), reply(1)),
+    ] {
+        world.say(
+            phone,
+            &format!(r#"{{"op":"ack","ref":1,"epoch":"{named}","seq":5}}"#),
+        );
+        world.expect(phone, expected);
+    }
     assert_eq!(world.inbox(ALICE).devices[0].cursor.number(), 5);
 }
 
