@@ -116,6 +116,7 @@ fn serve(
     let options = ApiOptions {
         origins: config.allowed_origins.clone(),
         body_bytes: config.limits.data_bytes,
+        batch_bytes: config.batch_bytes,
         body_ms: config.publish_timeout_ms,
         dev: config.dev,
         assets: crate::assets::list(config.dev),
