@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_signal::{Signal, Signals};
 use fanfare_core::{Endpoint, RoomId, UserId};
-use fanfare_websocket::client::{Access, Client, Incoming, Message, Notice, Secret, Welcome};
+use fanfare_websocket::client::{Access, Client, Gap, Incoming, Message, Notice, Secret, Welcome};
 use futures::StreamExt;
 use serde::Deserialize;
 
@@ -87,14 +87,7 @@ async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
                     }
                 }
                 if let Notice::Gap(gap) = &system.notice {
-                    let range = gap
-                        .from
-                        .zip(gap.to)
-                        .map_or_else(String::new, |(from, to)| format!(" {from} to {to}"));
-                    printer.note(&format!(
-                        "events{range} of {} are missing ({})",
-                        gap.room, gap.reason
-                    ));
+                    printer.note(&missing(gap));
                 }
                 if args.system {
                     printer.print(&message)?;
@@ -175,6 +168,20 @@ fn watched(args: &Tail, welcome: &Welcome) -> String {
     }
 }
 
+/// What is said of events that won't come. Of another epoch it is not known how many they were.
+fn missing(gap: &Gap) -> String {
+    let (room, reason) = (gap.room, &gap.reason);
+    match (gap.from, gap.to) {
+        (Some(from), Some(to)) if from < to => {
+            format!("events {from} to {to} of {room} are missing ({reason})")
+        }
+        (Some(from), Some(to)) if from == to => {
+            format!("event {from} of {room} is missing ({reason})")
+        }
+        _ => format!("events of {room} may be missing ({reason})"),
+    }
+}
+
 struct Printer {
     pretty: Option<Pretty>,
     quiet: bool,
@@ -218,5 +225,37 @@ fn one_line(text: &str) -> String {
         text.replace(['\n', '\r'], " ")
     } else {
         text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_said_as_far_as_it_is_known() {
+        for (range, said) in [
+            (
+                r#""from":3,"to":7,"#,
+                "events 3 to 7 of user:7 are missing (slow)",
+            ),
+            (r#""from":3,"to":3,"#, "event 3 of user:7 is missing (slow)"),
+            (
+                r#""from":1,"to":0,"#,
+                "events of user:7 may be missing (slow)",
+            ),
+            ("", "events of user:7 may be missing (slow)"),
+        ] {
+            let text = format!(
+                r#"{{"type":"system:gap","data":{{"room":"user:7","epoch":"k",{range}"reason":"slow"}}}}"#
+            );
+            let Message::System(system) = Message::parse(&text).unwrap() else {
+                panic!("{text}")
+            };
+            let Notice::Gap(gap) = system.notice else {
+                panic!("{text}")
+            };
+            assert_eq!(missing(&gap), said, "{range}");
+        }
     }
 }

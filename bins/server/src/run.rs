@@ -1,6 +1,5 @@
 //! From settings to a server that runs, and from a signal to its end.
 
-use std::future::pending;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -117,16 +116,18 @@ fn serve(
     let options = ApiOptions {
         origins: config.allowed_origins.clone(),
         body_bytes: config.limits.data_bytes,
+        batch_bytes: config.batch_bytes,
         body_ms: config.publish_timeout_ms,
         dev: config.dev,
         assets: crate::assets::list(config.dev),
     };
     let api = Api::new(shard.clone(), credentials, options);
-    let serving = async {
-        listener.serve(&shard, api).await;
-        pending().await
-    };
-    let ending = async {
+    // As tasks: a future beside the executor is polled whenever a task wakes it, and would try an accept and a read each
+    // time.
+    let clients = shard.clone();
+    let _serving = executor.spawn(async move { listener.serve(&clients, api).await });
+    let drain_ms = config.drain_timeout_ms;
+    let ending = executor.spawn(async move {
         let signal = endings.next().await;
         tracing::info!(
             ?signal,
@@ -134,7 +135,7 @@ fn serve(
             "draining: a second signal ends it at once"
         );
         let drained = async {
-            if shard.drain(config.drain_timeout_ms).await {
+            if shard.drain(drain_ms).await {
                 tracing::info!("drained");
             } else {
                 tracing::warn!(
@@ -146,8 +147,8 @@ fn serve(
         };
         let at_once = async { endings.next().await.code() };
         smol::future::or(drained, at_once).await
-    };
-    let code = async_io::block_on(executor.run(smol::future::or(ending, serving)));
+    });
+    let code = async_io::block_on(executor.run(ending));
     Ok(ExitCode::from(code))
 }
 

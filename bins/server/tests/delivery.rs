@@ -8,8 +8,10 @@
 
 mod server;
 
+use std::io::Write;
 use std::thread;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use server::raw::Raw;
 use server::scene::{CHAT, EVENTS, Scene, tell};
@@ -95,5 +97,44 @@ fn fifty_subscribers_get_two_thousand_publishes_each_in_one_order_once_each() {
             "subscriber {number} saw another order"
         );
     }
+    scene.assert_unharmed("all of them");
+}
+
+/// How many writes there were, and how many frames went by them.
+fn written(scene: &mut Scene) -> (u64, u64) {
+    let writes = scene.metric("fanfare_writes_total");
+    (writes, scene.metric("fanfare_frames_written_total"))
+}
+
+#[test]
+fn a_delivery_is_one_write_and_what_waits_goes_by_the_same_one() {
+    let mut scene = Scene::start(&[]);
+    let mut clients: Vec<_> = (0..10).map(|_| scene.client()).collect();
+    let mut get = |events: u64| {
+        for client in &mut clients {
+            (0..events).for_each(|_| assert_eq!(client.json()["type"], "chat:message"));
+        }
+    };
+    let body = r#"{"type":"chat:message"}"#;
+    let before = written(&mut scene);
+    for _ in 0..20 {
+        assert_eq!(scene.tell(EVENTS, body).status, 200);
+        get(1);
+    }
+    let after = written(&mut scene);
+    assert_eq!((after.0 - before.0, after.1 - before.1), (200, 200));
+    // Publishes that are all there when the server looks.
+    let mut backend = scene.connect();
+    let key = format!("Authorization: Bearer {API_KEY}\r\nContent-Type: application/json");
+    let head = format!("POST {EVENTS} HTTP/1.1\r\nHost: a\r\n{key}\r\n");
+    let request = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+    scene.signal(Signal::STOP);
+    backend.write_all(request.repeat(10).as_bytes()).unwrap();
+    scene.signal(Signal::CONT);
+    get(10);
+    let last = written(&mut scene);
+    let (writes, frames) = (last.0 - after.0, last.1 - after.1);
+    assert_eq!(frames, 100);
+    assert!(writes <= 50, "{writes} writes for {frames} frames");
     scene.assert_unharmed("all of them");
 }

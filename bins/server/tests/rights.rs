@@ -14,7 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use server::raw::{Got, Raw, frame};
 use server::scene::{CHAT, EVENTS, NOTIFICATIONS, SECRET, Scene, tell};
-use server::{OURS, TASK, handshake, signed, token, token_of, token_until};
+use server::{API_KEY, OURS, TASK, handshake, signed, token, token_of, token_until};
 
 const OTHER: &str = "550e8400-e29b-41d4-a716-446655440001";
 const ROOM: &str = "task:550e8400-e29b-41d4-a716-446655440000";
@@ -349,4 +349,34 @@ fn a_user_has_as_many_connections_as_are_allowed_and_a_back_end_closes_them_all(
     }
     scene.assert_unharmed("disconnected");
     drop(scene.client());
+}
+
+#[test]
+fn a_back_end_on_the_bus_listens_and_may_say_nothing() {
+    let mut scene = Scene::start(&[]);
+    let bearer = format!("Authorization: Bearer {API_KEY}");
+    let mut bus = Raw::upgrade(
+        scene.address,
+        &handshake("/v1/bus?types=chat:*", &[&bearer]),
+    );
+    assert_eq!(bus.json()["type"], "system:welcome");
+    for op in [
+        json!({"op": "join", "room": ROOM, "ref": 1}),
+        json!({"op": "leave", "room": ROOM, "ref": 1}),
+        json!({"op": "send", "room": ROOM, "type": "chat:message", "data": SECRET, "ref": 1}),
+    ] {
+        let reply = bus.ask(&op.to_string());
+        assert_eq!(reply["error"]["code"], "forbidden", "{op}: {reply}");
+        scene.assert_unharmed(&op.to_string());
+    }
+    // The number shows that nothing was sent before.
+    scene.tell(EVENTS, r#"{"type":"chat:message","users":[9]}"#);
+    assert_eq!(bus.json()["rooms"], json!({ROOM: 1, "user:9": 1}));
+    bus.say(&auth(&token()));
+    let reply = bus.json_of("system:reply");
+    assert_eq!(reply["data"]["ok"], false, "{reply}");
+    scene.assert_unharmed("a token");
+    bus.send(&frame(0x82, SECRET.as_bytes()));
+    assert_eq!(closed(&mut bus), (1003, "never".to_owned()));
+    scene.assert_unharmed("binary");
 }

@@ -50,11 +50,17 @@ impl Hub {
             .chain([RoomId::User(user)]);
         let entrances: Vec<(RoomId, Entrance)> = rooms
             .map(|room| {
-                let since = since.iter().find(|(named, _)| *named == room);
-                (
-                    room,
-                    self.enter(now, conn, room, since.map(|(_, position)| position)),
-                )
+                let named = since.iter().find(|(named, _)| *named == room);
+                let named = named.map(|(_, position)| position.clone());
+                let since = match (room, &device) {
+                    (RoomId::User(user), Some(device)) => {
+                        // The device is known from now on, also where the client names a position of its own.
+                        let cursor = self.bus.arrive(now.wall, user, device);
+                        named.or(cursor)
+                    }
+                    (RoomId::User(_) | RoomId::Task(_), _) => named,
+                };
+                (room, self.enter(now, conn, room, since.as_ref()))
             })
             .collect();
         self.devices.connect(user, device.clone());
@@ -66,6 +72,9 @@ impl Hub {
             heartbeat_ms: self.limits.heartbeat_ms,
             max_message_bytes: self.limits.message_bytes,
             expires_at,
+            inbox: protocol::Inbox {
+                unread: self.bus.unread(user),
+            },
             rooms: entrances.iter().map(standing).collect::<BTreeMap<_, _>>(),
         };
         self.say(now, conn, protocol::welcome(&welcome));
@@ -163,7 +172,8 @@ impl Hub {
         if session.is_leaving() {
             return;
         }
-        let new = || Box::new(CatchUp::new(GapReason::Trimmed));
+        let new_from = self.bus.next_index();
+        let new = || Box::new(CatchUp::new(GapReason::Trimmed, new_from));
         let catch_up = session.catch_up.get_or_insert_with(new);
         catch_up.read(room, entrance.standing.epoch.clone(), after);
         self.ready(now.time, conn);
