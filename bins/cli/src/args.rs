@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use fanfare_core::{
     DeviceId, EventId, Key, Pattern, Position, RoomId, TaskId, UserId, parse_since,
@@ -30,6 +31,8 @@ A first try, against `fanfare-server --dev` with the lines that it prints:
   fanfare tail --bus '*'
   fanfare publish user:7 user:notification '{\"text\":\"hello\"}'";
 
+const SERVER: &str = "http://127.0.0.1:8080";
+
 /// Publish events to a Fanfare server, watch them come, and run programs as tasks.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version, after_help = AFTER, styles = STYLES, max_term_width = 100)]
@@ -40,12 +43,34 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+impl Cli {
+    /// What was typed, or what is wrong with it. A secret is not shown, whatever is wrong with it.
+    pub(crate) fn understand(
+        words: impl IntoIterator<Item: Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        Self::try_parse_from(words).map_err(|mut error| {
+            let argument = error
+                .get(ContextKind::InvalidArg)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            if ["--api-key", "--token"]
+                .iter()
+                .any(|secret| argument.starts_with(secret))
+            {
+                let hidden = ContextValue::String("***".to_owned());
+                error.insert(ContextKind::InvalidValue, hidden);
+            }
+            error
+        })
+    }
+}
+
 /// Where the server is, and what opens it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct Connection {
     /// The server's address
-    #[arg(long, global = true, env = "FANFARE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL",
+    #[arg(long, global = true, env = "FANFARE_URL", default_value = SERVER, value_name = "URL",
           value_parser = server, value_hint = ValueHint::Url, hide_env_values = true)]
     pub(crate) url: Server,
     /// The API key, for publish, exec and tail --bus. Better given by the environment: others can see a command line
@@ -264,8 +289,9 @@ pub(crate) struct Completions {
     pub(crate) shell: clap_complete::Shell,
 }
 
-fn server(text: &str) -> Result<Server, fanfare_websocket::client::Error> {
-    text.parse()
+fn server(text: &str) -> Result<Server, String> {
+    let wrong = |error| format!("{error}; give it as {SERVER}, by --url or FANFARE_URL");
+    text.parse().map_err(wrong)
 }
 
 /// A key with a line break in it is a mistake to be told here. An empty one is as good as none ([`Connection::given`]).
@@ -369,5 +395,11 @@ mod tests {
         ];
         let cli = Cli::try_parse_from(words).unwrap();
         assert!(!format!("{cli:?}").contains("hush"));
+        for secret in ["--api-key", "--token", "--token-secret"] {
+            let words = ["fanfare", secret, "hush hush", "tail", "user:7"];
+            let error = Cli::understand(words).unwrap_err().render().to_string();
+            assert!(!error.contains("hush"), "{error}");
+            assert!(error.contains("spaces"), "{error}");
+        }
     }
 }

@@ -11,17 +11,18 @@ mod token;
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use args::{Cli, Command};
 use error::Error;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = Cli::understand(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             if !matches!(error, Error::BrokenPipe) {
-                let _ = writeln!(stderr(), "fanfare: {error}");
+                let _ = writeln!(stderr(), "fanfare: {}", error.words());
             }
             ExitCode::from(error.status())
         }

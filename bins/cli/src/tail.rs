@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_signal::{Signal, Signals};
 use fanfare_core::{Endpoint, RoomId, UserId};
-use fanfare_websocket::client::{Access, Client, Gap, Incoming, Message, Notice, Secret};
+use fanfare_websocket::client::{Access, Client, Gap, Incoming, Message, Notice, Secret, Welcome};
 use futures::StreamExt;
+use serde::Deserialize;
 
 use crate::args::{Connection, Format, Since, Tail};
 use crate::error::Error;
@@ -81,6 +82,8 @@ async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
                     check_user(args.room, welcome.user.as_deref())?;
                     if std::mem::take(&mut away) {
                         printer.note("connected again");
+                    } else {
+                        printer.note(&format!("watching {}", watched(&args, welcome)));
                     }
                 }
                 if let Notice::Gap(gap) = &system.notice {
@@ -138,6 +141,30 @@ fn check_user(room: Option<RoomId>, user: Option<&str>) -> Result<(), Error> {
             )))
         }
         _ => Ok(()),
+    }
+}
+
+/// What is watched, and of a task where it stands: a mistyped id is a room too, in which nothing happens.
+fn watched(args: &Tail, welcome: &Welcome) -> String {
+    #[derive(Deserialize)]
+    struct State {
+        status: String,
+    }
+    let Some(room) = args.room else {
+        let patterns: Vec<_> = args.bus.iter().map(ToString::to_string).collect();
+        return format!("{} on the bus", patterns.join(", "));
+    };
+    let state = welcome
+        .rooms
+        .get(&room)
+        .and_then(|head| head.state.as_ref());
+    let state = state.and_then(|state| serde_json::from_str::<State>(state.as_str()).ok());
+    match state {
+        Some(State { status }) if status == "unknown" => {
+            format!("{room}; nothing is known of it yet")
+        }
+        Some(State { status }) => format!("{room}, which is {status}"),
+        None => room.to_string(),
     }
 }
 

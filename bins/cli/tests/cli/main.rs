@@ -8,8 +8,11 @@
 
 mod exec;
 mod exec_without_server;
+mod publish;
+mod relay;
 mod run;
 mod server;
+mod tail;
 mod terminal;
 
 /// Generous: how long anything at all may take on a busy machine.
