@@ -112,10 +112,13 @@ pub(crate) enum Command {
 ///
 /// Signed with FANFARE_TOKEN_SECRET (HS256). Only the token is printed, so that it can be put where it is needed.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "fanfare token [OPTIONS] --user <ID>",
+    after_help = "\
 Examples:
   fanfare token --user 7 --tasks '*'
-  FANFARE_TOKEN=$(fanfare token --user 7 --tasks 550e8400-e29b-41d4-a716-446655440000 --expires 1h) fanfare tail user:7")]
+  FANFARE_TOKEN=$(fanfare token --user 7 --tasks 550e8400-e29b-41d4-a716-446655440000 --expires 1h) fanfare tail user:7"
+)]
 pub(crate) struct Token {
     /// Whose token
     #[arg(long, value_name = "ID")]
@@ -187,7 +190,8 @@ pub(crate) struct Publish {
 /// A line for each on a terminal, JSON (the event as it came) a line otherwise. Comes back by itself when the
 /// connection is lost, from where it was; Ctrl-C ends it.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["room", "bus"]), after_help = "\
+#[command(override_usage = "fanfare tail [OPTIONS] <ROOM>\n       fanfare tail [OPTIONS] --bus <PATTERN>",
+          group = ArgGroup::new("what").required(true).args(["room", "bus"]), after_help = "\
 Examples:
   fanfare tail task:550e8400-e29b-41d4-a716-446655440000
   fanfare tail user:7 --count 1
@@ -278,11 +282,14 @@ pub(crate) struct Exec {
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "fanfare completions <SHELL>",
+    after_help = "\
 Examples:
   fanfare completions bash > ~/.local/share/bash-completion/completions/fanfare
   fanfare completions zsh > ~/.zfunc/_fanfare
-  fanfare completions fish > ~/.config/fish/completions/fanfare.fish")]
+  fanfare completions fish > ~/.config/fish/completions/fanfare.fish"
+)]
 pub(crate) struct Completions {
     /// Which shell
     #[arg(value_enum)]
