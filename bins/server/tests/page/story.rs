@@ -1,39 +1,10 @@
-//! The page of `--dev` in a real browser, against the real server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by a panic"
-)]
+//! What a stranger sees who runs a command as a task: the page's first purpose.
 
-mod browser;
-mod server;
+use serde_json::json;
 
-use browser::{Tab, browser_or_skip};
-use serde_json::{Value, json};
-use server::{Server, TASK};
-
-fn serve() -> Server {
-    Server::start(&["--dev"])
-}
-
-/// Opens the page for `user`, with `tasks` open, and waits for its connection.
-fn page<'a>(tab: &Tab<'a>, server: &Server, user: u64, tasks: &[&str]) {
-    let tasks: String = tasks.iter().map(|task| format!("&task={task}")).collect();
-    tab.open(&format!("http://{}/#user={user}{tasks}", server.address));
-    tab.until("document.querySelector('#link').dataset.state === 'live'");
-}
-
-/// Publishes to a task's room and to user 7, as `fanfare exec --user 7` does: what is of its life names it.
-fn publish(server: &Server, task: &str, kind: &str, data: &Value) {
-    let mut data = data.clone();
-    if kind != "task:status" {
-        data["task"] = task.into();
-    }
-    let body = json!({"type": kind, "users": [7], "data": data});
-    let answer = server.publish(&format!("/v1/tasks/{task}/events"), &body.to_string());
-    assert_eq!(answer.status, 200, "{kind}: {answer:?}");
-}
+use crate::browser::browser_or_skip;
+use crate::server::TASK;
+use crate::stage::{page, publish, serve};
 
 #[test]
 fn a_task_is_seen_from_its_creation_to_its_end_by_its_user_and_by_nobody_else() {
