@@ -285,7 +285,8 @@ impl Feed {
     /// What was not delivered so far.
     pub(crate) fn left(&self) -> Left {
         let in_flight = self.in_flight.as_ref();
-        let lines = self.lines.len() + in_flight.map_or(0, |(_, lines)| *lines);
+        let dropped = usize::try_from(self.dropped).unwrap_or(usize::MAX);
+        let lines = self.lines.len() + dropped + in_flight.map_or(0, |(_, lines)| *lines);
         let others = in_flight.is_some_and(|(_, lines)| *lines == 0);
         Left {
             events: self.opening.len() + usize::from(others) + usize::from(self.ending.is_some()),
@@ -434,9 +435,11 @@ mod tests {
             feed.left(),
             Left {
                 events: 1,
-                lines: PENDING_LINES_MAX + 1
-            }
+                lines: 10_001
+            },
+            "what was dropped is not delivered either"
         );
+        assert_eq!(feed.lines.len(), PENDING_LINES_MAX);
         let all = drain(&mut feed, now);
         assert_eq!(all.len(), 1 + PENDING_LINES_MAX / BATCH_LINES_MAX + 1);
         assert_eq!(all[1].2["dropped"], 8_000);
