@@ -112,10 +112,13 @@ pub(crate) enum Command {
 ///
 /// Signed with FANFARE_TOKEN_SECRET (HS256). Only the token is printed, so that it can be put where it is needed.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "fanfare token [OPTIONS] --user <ID>",
+    after_help = "\
 Examples:
   fanfare token --user 7 --tasks '*'
-  FANFARE_TOKEN=$(fanfare token --user 7 --tasks 550e8400-e29b-41d4-a716-446655440000 --expires 1h) fanfare tail user:7")]
+  FANFARE_TOKEN=$(fanfare token --user 7 --tasks 550e8400-e29b-41d4-a716-446655440000 --expires 1h) fanfare tail user:7"
+)]
 pub(crate) struct Token {
     /// Whose token
     #[arg(long, value_name = "ID")]
@@ -187,7 +190,8 @@ pub(crate) struct Publish {
 /// A line for each on a terminal, JSON (the event as it came) a line otherwise. Comes back by itself when the
 /// connection is lost, from where it was; Ctrl-C ends it.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["room", "bus"]), after_help = "\
+#[command(override_usage = "fanfare tail [OPTIONS] <ROOM>\n       fanfare tail [OPTIONS] --bus <PATTERN>",
+          group = ArgGroup::new("what").required(true).args(["room", "bus"]), after_help = "\
 Examples:
   fanfare tail task:550e8400-e29b-41d4-a716-446655440000
   fanfare tail user:7 --count 1
@@ -278,11 +282,14 @@ pub(crate) struct Exec {
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "fanfare completions <SHELL>",
+    after_help = "\
 Examples:
   fanfare completions bash > ~/.local/share/bash-completion/completions/fanfare
   fanfare completions zsh > ~/.zfunc/_fanfare
-  fanfare completions fish > ~/.config/fish/completions/fanfare.fish")]
+  fanfare completions fish > ~/.config/fish/completions/fanfare.fish"
+)]
 pub(crate) struct Completions {
     /// Which shell
     #[arg(value_enum)]
@@ -400,6 +407,109 @@ mod tests {
             let error = Cli::understand(words).unwrap_err().render().to_string();
             assert!(!error.contains("hush"), "{error}");
             assert!(error.contains("spaces"), "{error}");
+        }
+    }
+
+    /// The rows of the table whose first column has this head, in a part of `docs/cli.md`; a row is its cells.
+    fn table(part: &str, head: &str) -> Vec<Vec<String>> {
+        let rows = part
+            .lines()
+            .skip_while(|line| !line.starts_with(&format!("| {head} |")))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'));
+        // `\|` is a bar within a cell.
+        let cells = |row: &str| {
+            let row = row.trim_matches('|').replace("\\|", "\u{0}");
+            let cells = row.split('|').map(|cell| cell.trim().replace('\u{0}', "|"));
+            cells.collect()
+        };
+        rows.map(cells).collect()
+    }
+
+    /// The flag and default of each argument, as a row begins.
+    fn defined<'a>(arguments: impl Iterator<Item = &'a clap::Arg>) -> Vec<Vec<String>> {
+        arguments
+            .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+            .map(|argument| {
+                let values: Vec<_> = argument
+                    .get_value_names()
+                    .unwrap_or_default()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
+                let takes = argument.get_action().takes_values() && !values.is_empty();
+                let long = argument.get_long().map(|long| format!("--{long}"));
+                let words: Vec<_> = long
+                    .into_iter()
+                    .chain(takes.then(|| values.join(" ")))
+                    .collect();
+                let mut flag = format!("`{}`", words.join(" "));
+                if let Some(short) = argument.get_short() {
+                    flag += &format!(", `-{short}`");
+                }
+                let default = argument
+                    .get_default_values()
+                    .first()
+                    .filter(|_| takes)
+                    .map_or_else(String::new, |value| format!("`{}`", value.display()));
+                vec![flag, default]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_document_has_each_flag_and_variable_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let mut cli = Cli::command();
+        cli.build();
+        let begins = |mut row: Vec<String>| {
+            assert!(row.len() == 3 && !row[2].is_empty(), "{row:?}");
+            row.truncate(2);
+            row
+        };
+        let globals: Vec<_> = cli.get_arguments().filter(|a| a.is_global_set()).collect();
+        let part = document.split("\n## ").nth(1).unwrap();
+        let rows: Vec<_> = table(part, "flag").into_iter().map(begins).collect();
+        assert_eq!(rows, defined(globals.iter().copied()));
+
+        let mut variables: Vec<_> = globals
+            .iter()
+            .filter_map(|argument| argument.get_env())
+            .map(|name| format!("`{}`", name.display()))
+            .collect();
+        variables.extend(["`FANFARE_TASK`".to_owned(), "`NO_COLOR`".to_owned()]);
+        let rows = table(part, "variable").into_iter();
+        assert_eq!(
+            rows.map(|row| row[0].clone()).collect::<Vec<_>>(),
+            variables
+        );
+
+        for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
+            let name = command.get_name();
+            let part = document
+                .split("\n## ")
+                .find(|part| part.starts_with(&format!("fanfare {name}\n")))
+                .unwrap_or_else(|| panic!("{name} has no part"));
+            let rows = table(part, "flag");
+            for argument in command.get_arguments() {
+                let values = argument.get_possible_values();
+                for value in values
+                    .iter()
+                    .filter(|_| argument.get_action().takes_values())
+                {
+                    assert!(
+                        part.contains(&format!("`{}`", value.get_name())),
+                        "{name}: {value:?}"
+                    );
+                }
+            }
+            let mut rows: Vec<_> = rows.into_iter().map(begins).collect();
+            let own = command.get_arguments().filter(|a| !a.is_global_set());
+            let mut defined = defined(own);
+            rows.sort();
+            defined.sort();
+            assert_eq!(rows, defined, "{name}");
         }
     }
 }

@@ -6,6 +6,7 @@
     reason = "a test fails by a panic"
 )]
 
+mod docs;
 mod exec;
 mod exec_without_server;
 mod publish;
