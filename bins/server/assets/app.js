@@ -23,7 +23,12 @@ let fanfareCommand = 'fanfare';
 const panels = new Map();
 
 const href = (task) => format({ user: view.user, tasks: [...new Set([...panels.keys(), task])] });
-const notifications = new Notifications({ open, href });
+const notifications = new Notifications({
+  open,
+  href,
+  // Without a connection the next look says it.
+  read: (upTo) => { fanfare.read({ upTo }).catch(() => {}); },
+});
 const recent = new RecentTasks({ open, href, live: () => fanfare?.state.state === 'live' });
 
 function begin() {

@@ -25,8 +25,11 @@ export class Notifications {
   #seen = 0;
   #unseen = new Set();
 
-  /** @param {{open: (task: string) => void, href: (task: string) => string}} options */
-  constructor({ open, href }) {
+  #read;
+
+  /** @param {{open: (task: string) => void, href: (task: string) => string, read: (upTo: number) => void}} options */
+  constructor({ open, href, read }) {
+    this.#read = read;
     this.#open = open;
     this.#href = href;
     byId('mark-seen').addEventListener('click', () => this.look());
@@ -73,6 +76,8 @@ export class Notifications {
     const seq = event.rooms[`user:${this.#user}`];
     const task = taskOf(event);
     if (!event.ephemeral) this.#head = Math.max(this.#head, seq);
+    // Another device looked, or another browser.
+    if (event.type === 'inbox:read') return this.#sawUpTo(event.data.up_to ?? 0);
     if (task) remember(task, titleOf(event.data));
     if (event.type === 'task:status' && this.#merge(event, task, seq)) return;
     const { node, find } = fromTemplate('note-template');
@@ -100,8 +105,9 @@ export class Notifications {
     this.#show();
   }
 
-  /** The user looked: nothing is new any more, in all tabs of this browser. */
+  /** The user looked: nothing is new any more, in all tabs of this browser, and on all devices that are connected. */
   look() {
+    if (this.#unseen.size) this.#read(this.#head);
     if (this.#unseen.size || this.#seen < this.#head) this.#remember(this.#head);
     this.#sawUpTo(this.#head);
   }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::browser::browser_or_skip;
-use crate::server::TASK;
+use crate::server::{API_KEY, TASK};
 use crate::stage::{page, publish, serve};
 
 #[test]
@@ -74,4 +74,28 @@ fn a_task_is_seen_from_its_creation_to_its_end_by_its_user_and_by_nobody_else() 
     );
     assert_eq!(eight.value("document.querySelectorAll('.panel').length"), 0);
     browser.assert_quiet();
+}
+
+#[test]
+fn who_looks_on_one_device_has_looked_on_all() {
+    let (browser, phone) = (browser_or_skip!(), browser_or_skip!());
+    let server = serve();
+    let devices = [browser.first(), phone.first()];
+    for device in &devices {
+        page(device, &server, 7, &[]);
+    }
+    for text in ["one", "two"] {
+        let note = json!({"type": "user:notification", "data": {"text": text}});
+        server.publish("/v1/users/7/events", &note.to_string());
+    }
+    for device in &devices {
+        device.until_text("#count", "2");
+    }
+    devices[0].click("#mark-seen");
+    for device in &devices {
+        device.until("document.querySelector('#count').hidden");
+    }
+    let key = format!("Authorization: Bearer {API_KEY}");
+    let inbox = server.request("GET /v1/users/7/inbox", &[&key], "").json();
+    assert_eq!(inbox["unread"], 0, "{inbox}");
 }
