@@ -51,6 +51,12 @@ export async function copy(button, text) {
   button.dataset.timer = String(setTimeout(() => { button.textContent = before; }, 1500));
 }
 
+/** Makes a command's button copy it. @param {HTMLElement} node A `.command`. */
+export function copyFrom(node) {
+  const button = node.querySelector('button');
+  button.addEventListener('click', () => copy(button, node.querySelector('code').textContent));
+}
+
 /** What is remembered between visits; a browser may forbid it, then nothing is. */
 export const memory = {
   get(key) { try { return JSON.parse(localStorage.getItem(`fanfare.${key}`)); } catch { return null; } },
@@ -72,4 +78,12 @@ export function titleOf(data) {
   const name = data?.title ?? data?.name ?? data?.command;
   if (Array.isArray(name)) return plain(name.join(' '));
   return typeof name === 'string' && name.trim() ? plain(name) : null;
+}
+
+/** The newest line of a `task:status`, or how far it says that the task is. */
+export function lineOf(data) {
+  const line = data?.partial ?? data?.lines?.at?.(-1);
+  const text = typeof line === 'string' ? line : line?.text;
+  if (typeof text === 'string' && plain(text).trim()) return text.trim();
+  return typeof data?.progress === 'number' ? `${Math.floor(data.progress * 100)} %` : null;
 }

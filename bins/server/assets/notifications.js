@@ -1,6 +1,6 @@
 /** What came through the user's room: a list, and how much of it is new since the user last looked. */
 
-import { byId, fromTemplate, memory, plain, setTime, taskOf, titleOf } from './dom.js';
+import { byId, fromTemplate, lineOf, memory, plain, setTime, taskOf, titleOf } from './dom.js';
 import { gapText } from './gaps.js';
 import { remember, titleFor } from './titles.js';
 
@@ -10,7 +10,7 @@ const AGAIN = 30;
 
 const WORDS = {
   'task:created': 'Task created', 'task:started': 'Task started', 'task:completed': 'Task completed', 'task:failed': 'Task failed',
-  'task:cancelled': 'Task cancelled', 'task:deleted': 'Task deleted', 'task:status': 'Output',
+  'task:cancelled': 'Task cancelled', 'task:deleted': 'Task deleted', 'task:status': 'Output', 'user:notification': 'Notification',
 };
 /** Too frequent to be news. */
 const QUIET = new Set(['task:status', 'task:started']);
@@ -91,7 +91,7 @@ export class Notifications {
     find('.what').textContent = WORDS[event.type] ?? event.type;
     find('.about').textContent = this.#about(event, task);
     setTime(find('time'), event.at);
-    find('.seq').textContent = event.ephemeral ? 'not kept' : `#${seq}`;
+    node.title = event.ephemeral ? 'not kept' : `#${seq}`;
     this.#put(node);
     if (seq > this.#seen && !event.ephemeral && !QUIET.has(event.type)) {
       this.#unseen.add(seq);
@@ -110,7 +110,7 @@ export class Notifications {
 
   #about({ data, type }, task) {
     const title = task && titleFor(task);
-    const text = [data?.text, data?.message, title].find((words) => typeof words === 'string');
+    const text = [type === 'task:status' && lineOf(data), data?.text, data?.message, title].find((words) => typeof words === 'string');
     const fallback = task ? task.slice(0, 8) : JSON.stringify(data);
     const code = type === 'task:failed' && Number.isInteger(data?.exit_code) ? ` (exit code ${data.exit_code})` : '';
     return `${plain(text ?? fallback ?? '').slice(0, 300)}${code}`;
@@ -123,7 +123,8 @@ export class Notifications {
     newest.dataset.times = String(Number(newest.dataset.times ?? 1) + 1);
     newest.querySelector('.what').textContent = `Output, ${newest.dataset.times} times`;
     setTime(newest.querySelector('time'), event.at);
-    newest.querySelector('.seq').textContent = `#${newest.dataset.seq}–${seq}`;
+    newest.querySelector('.about').textContent = this.#about(event, task);
+    newest.title = `#${newest.dataset.seq}–${seq}`;
     return true;
   }
 

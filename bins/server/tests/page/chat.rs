@@ -26,7 +26,7 @@ fn a_message_reaches_everybody_who_watches_in_one_order() {
     page(&seven, &server, 7, &[TASK]);
     page(&eight, &server, 8, &[TASK]);
     for tab in [&seven, &eight] {
-        tab.until_text(".panel .since", "nothing was published");
+        tab.until("document.querySelector('.panel .what-now').checkVisibility()");
     }
     let words = [
         (&seven, "how far is it?"),

@@ -118,7 +118,7 @@ fn the_tab_key_reaches_every_control_in_the_order_in_which_they_are_seen_and_sho
         "theme",
         "help",
         "task-id",
-        "new-task",
+        "button wide new-task",
         "auto-open",
         "icon small close",
         "show-output",

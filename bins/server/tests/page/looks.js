@@ -64,8 +64,13 @@ for (const element of document.body.querySelectorAll('*')) {
   if (scrolls(element) && element.localName !== 'pre' && element.scrollWidth > element.clientWidth + 1) {
     faults.push(`in ${name} one has to scroll sideways: ${element.scrollWidth} of ${element.clientWidth} px`);
   }
-  if (ancestors(element.parentElement).some(scrolls)) continue;
+  const scrollers = ancestors(element.parentElement).filter(scrolls);
+  const panel = element.closest('.panel');
   const box = element.getBoundingClientRect();
+  if (panel && box.width > 1 && !scrollers.some((node) => panel.contains(node)) && box.bottom > panel.getBoundingClientRect().bottom + 1) {
+    faults.push(`${name} reaches out of its panel, down to ${box.bottom}`);
+  }
+  if (scrollers.length) continue;
   if (box.width > 1 && (box.right > innerWidth + 1 || box.left < -1)) faults.push(`${name} reaches from ${box.left} to ${box.right}`);
 }
 for (const element of document.querySelectorAll('button, input, summary')) {

@@ -52,6 +52,11 @@ fn texts_have_contrast_and_nothing_reaches_out_sideways() {
     look(&tab, "empty", ALL, &mut faults);
     look_at_parts(&tab, "empty", &mut faults);
 
+    tab.keys("t");
+    tab.until("document.querySelector('.panel .what-now').checkVisibility()");
+    look(&tab, "fresh", ALL, &mut faults);
+    tab.keys("x");
+
     busy(&server);
     let other = browser.window();
     page(&other, &server, 8, &[TASK]);

@@ -56,6 +56,14 @@ fn a_task_is_seen_from_its_creation_to_its_end_by_its_user_and_by_nobody_else() 
         json!(["Compiling one", "Compiling two", "completed: exit code 0"])
     );
 
+    // A tab that comes later is told the same, and not by what was on the way there.
+    page(&again, &server, 7, &[]);
+    page(&again, &server, 7, &[TASK]);
+    again.until_text(".panel .lines", "exit code 0");
+    assert_eq!(again.value(lines), seven.value(lines));
+    assert_eq!(again.text(".panel .status"), "completed");
+    assert_eq!(again.text(".panel .percent"), "100 %");
+
     // What is user 8's own comes after all of that on the same connection: so nothing of it did.
     let note = json!({"type": "user:notification", "data": {"text": "for eight"}});
     server.publish("/v1/users/8/events", &note.to_string());
