@@ -104,6 +104,8 @@ pub(crate) enum Command {
     Token(Token),
     Publish(Publish),
     Tail(Tail),
+    History(History),
+    Inbox(Inbox),
     Exec(Exec),
     Completions(Completions),
 }
@@ -212,6 +214,9 @@ pub(crate) struct Tail {
     /// The name of this device: begins after what it has acknowledged
     #[arg(long, value_name = "NAME", conflicts_with = "bus")]
     pub(crate) device: Option<DeviceId>,
+    /// Acknowledge for the device what was printed: it is not sent to it again
+    #[arg(long, requires = "device")]
+    pub(crate) ack: bool,
     /// Stop after this many events
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -224,6 +229,45 @@ pub(crate) struct Tail {
     /// No notes on standard error
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// Print what a room keeps
+///
+/// The oldest event first. A line for each on a terminal, JSON (the event as it came) a line otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fanfare history task:550e8400-e29b-41d4-a716-446655440000
+  fanfare history user:7 --newest --count 10")]
+pub(crate) struct History {
+    /// task:UUID or user:ID
+    #[arg(value_name = "ROOM")]
+    pub(crate) room: RoomId,
+    /// Begin after this position, EPOCH:SEQ
+    #[arg(long, value_name = "POSITION", conflicts_with = "newest")]
+    pub(crate) since: Option<Position>,
+    /// The newest event first
+    #[arg(long)]
+    pub(crate) newest: bool,
+    /// Stop after this many events
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// How to print: auto is pretty on a terminal and json otherwise
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Auto)]
+    pub(crate) format: Format,
+}
+
+/// Show what a user has not read
+///
+/// And how far each of the user's devices got. Lines on a terminal, JSON otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fanfare inbox 7")]
+pub(crate) struct Inbox {
+    /// Whose
+    #[arg(value_name = "USER")]
+    pub(crate) user: UserId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -4,6 +4,8 @@
 mod args;
 mod error;
 mod exec;
+mod history;
+mod inbox;
 mod publish;
 mod tail;
 mod token;
@@ -35,6 +37,8 @@ fn run(cli: Cli) -> Result<u8, Error> {
         Command::Token(args) => token::run(args, connection)?,
         Command::Publish(args) => smol::block_on(publish::run(args, connection))?,
         Command::Tail(args) => smol::block_on(tail::run(args, connection))?,
+        Command::History(args) => smol::block_on(history::run(args, connection))?,
+        Command::Inbox(args) => smol::block_on(inbox::run(args, connection))?,
         Command::Exec(args) => return smol::block_on(exec::run(args, connection)),
         Command::Completions(args) => {
             let mut script = Vec::new();
