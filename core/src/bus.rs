@@ -423,6 +423,10 @@ impl EventBus {
         self.log.position(room)
     }
 
+    pub(crate) fn resume_device(&mut self, now: Wall, user: UserId, cursor: &Position) -> Resume {
+        self.log.resume_device(now, user.into(), cursor)
+    }
+
     pub(crate) fn resume(&mut self, now: Wall, room: RoomId, since: &Position) -> Resume {
         self.log.resume(now, room, since)
     }

@@ -162,6 +162,19 @@ impl Log {
         }
     }
 
+    /// What the user's room has for a device with this cursor. In another epoch it has nothing yet, and gets all that is kept.
+    pub(crate) fn resume_device(&mut self, now: Wall, room: RoomId, cursor: &Position) -> Resume {
+        let resume = self.resume(now, room, cursor);
+        let floor = self.room(room).map(RoomLog::floor);
+        match (resume, floor) {
+            (Resume::Gap { gap, .. }, Some(floor)) if gap.epoch != cursor.epoch => Resume::Gap {
+                gap: Gap { to: floor, ..gap },
+                after: floor,
+            },
+            (resume, _) => resume,
+        }
+    }
+
     /// Drops what is too old: age counts on reading too.
     pub(crate) fn trim(&mut self, now: Wall, room: RoomId) {
         if let Some(kept) = self.rooms.get_mut(&room) {

@@ -51,16 +51,19 @@ impl Hub {
         let entrances: Vec<(RoomId, Entrance)> = rooms
             .map(|room| {
                 let named = since.iter().find(|(named, _)| *named == room);
-                let named = named.map(|(_, position)| position.clone());
-                let since = match (room, &device) {
+                let named = named.map(|(_, since)| self.bus.resume(now.wall, room, since));
+                let resume = match (room, &device) {
                     (RoomId::User(user), Some(device)) => {
                         // The device is known from now on, also where the client names a position of its own.
                         let cursor = self.bus.arrive(now.wall, user, device, &self.devices);
-                        named.or(cursor)
+                        named.or_else(|| {
+                            let cursor = cursor.as_ref()?;
+                            Some(self.bus.resume_device(now.wall, user, cursor))
+                        })
                     }
                     (RoomId::User(_) | RoomId::Task(_), _) => named,
                 };
-                (room, self.enter(now, conn, room, since.as_ref()))
+                (room, self.enter(now, conn, room, resume))
             })
             .collect();
         self.devices.connect(user, device.clone());
@@ -116,26 +119,20 @@ impl Hub {
             return Err(Error::TooManyRooms(self.limits.rooms_per_connection));
         }
         let since = since.filter(|_| !joined);
-        let entrance = self.enter(now, conn, room, since);
+        let resume = since.map(|since| self.bus.resume(now.wall, room, since));
+        let entrance = self.enter(now, conn, room, resume);
         self.say(now, conn, protocol::joined(room, &entrance.standing));
         self.catch_up(now, conn, room, &entrance);
         self.read_the_rest(conn, u64::MAX);
         Ok(entrance.standing)
     }
 
-    fn enter(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        room: RoomId,
-        since: Option<&Position>,
-    ) -> Entrance {
+    fn enter(&mut self, now: Now, conn: ConnId, room: RoomId, resume: Option<Resume>) -> Entrance {
         match room {
             RoomId::Task(task) => self.tasks.join(task, conn),
             RoomId::User(user) => self.users.join(user, conn),
         };
         let position = self.bus.position(room);
-        let resume = since.map(|since| self.bus.resume(now.wall, room, since));
         let (recovered, gap, after) = match resume {
             None => (None, None, None),
             Some(Resume::Complete { after }) => (Some(true), None, Some(after)),

@@ -374,6 +374,35 @@ fn a_device_that_is_connected_is_in_use_and_keeps_its_cursor() {
 }
 
 #[test]
+fn a_device_whose_room_began_anew_while_it_was_away_gets_all_that_is_kept() {
+    let mut world = World::with(Settings {
+        limits: Limits {
+            log_bytes: 20_000,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    });
+    notify(&mut world, 1..=3);
+    let phone = device(&mut world, "phone");
+    assert_eq!(came(&mut world, phone), [1, 2, 3]);
+    world.ack(phone, 3);
+    world.disconnect(phone);
+    for _ in 0..30 {
+        world.publish_to_task(task(2), &[], draft("chat:message", "x".repeat(1_000)));
+    }
+    notify(&mut world, 11..=12);
+    let phone = device(&mut world, "phone");
+    world.expect(
+        phone,
+        welcome()
+            .recovered(ALICE, false)
+            .with("/data/inbox/unread", 2),
+    );
+    world.expect(phone, gap(ALICE, 1, 0, "epoch"));
+    assert_eq!(came(&mut world, phone), [1, 2]);
+}
+
+#[test]
 fn inboxes_are_bounded_in_bytes_and_the_one_idle_longest_is_forgotten() {
     let mut world = World::with(Settings {
         limits: Limits {
