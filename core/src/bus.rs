@@ -3,6 +3,7 @@
 //! Keeps *Order*, *Retried is not doubled* and *Terminal is terminal*. Who of the connected gets an entry is `hub`'s business.
 //! A publish goes two steps: `admit` decides and changes nothing; `commit` gives it its seqs and makes it known.
 
+use crate::devices::Devices;
 use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::event::{Draft, Entry, Event, Publish, Retention, Target};
@@ -18,6 +19,7 @@ use crate::room_log::{Gap, Resume, RoomLog};
 use crate::subscriptions::{Delivery, SubscriptionId, Subscriptions};
 use crate::tasks::{Snapshot, Tasks};
 use crate::time::{Now, Wall};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Namespaces of which only the server publishes.
@@ -320,9 +322,10 @@ impl EventBus {
             ),
             Read::Ids(ids) => {
                 let log = self.log.room(user.into());
+                let wanted: BTreeSet<&EventId> = ids.iter().collect();
                 let named = |seq: &Seq| {
                     let entry = log.and_then(|log| log.entry(*seq));
-                    entry.is_some_and(|entry| ids.contains(&entry.event().id))
+                    entry.is_some_and(|entry| wanted.contains(&entry.event().id))
                 };
                 let unread = self.inboxes.unread_seqs(user, &kept);
                 let named: Vec<Seq> = unread.filter(named).collect();
@@ -351,9 +354,12 @@ impl EventBus {
         now: Wall,
         user: UserId,
         device: &DeviceId,
+        devices: &Devices,
     ) -> Option<Position> {
         self.log.trim(now, user.into());
-        self.inboxes.arrive(now, user, &self.log.kept(user), device)
+        let kept = self.log.kept(user);
+        let is_connected = |device: &DeviceId| devices.connected(user, device) > 0;
+        self.inboxes.arrive(now, user, &kept, device, is_connected)
     }
 
     /// A device of the user's went.
@@ -369,20 +375,31 @@ impl EventBus {
         device: &DeviceId,
         seq: Seq,
         sent: Seq,
+        devices: &Devices,
     ) -> Result<Position, Error> {
         let kept = self.log.kept(user);
         let cursor = self.inboxes.cursor(user, &kept, device);
         if seq > sent && Some(seq) > cursor {
             return Err(beyond("ack", seq, sent));
         }
-        let seq = self.inboxes.ack(now, user, &kept, device, seq);
+        let is_connected = |device: &DeviceId| devices.connected(user, device) > 0;
+        let seq = self
+            .inboxes
+            .ack(now, user, &kept, device, seq, is_connected);
         let epoch = kept.epoch;
         Ok(Position { epoch, seq })
     }
 
     /// The user's devices that are known, by name, and with their cursors.
-    pub(crate) fn known_devices(&self, now: Wall, user: UserId) -> Vec<KnownDevice> {
-        self.inboxes.known(now, user, &self.log.kept(user))
+    pub(crate) fn known_devices(
+        &self,
+        now: Wall,
+        user: UserId,
+        devices: &Devices,
+    ) -> Vec<KnownDevice> {
+        let connected = |device: &DeviceId| devices.connected(user, device);
+        let kept = self.log.kept(user);
+        self.inboxes.known(now, user, &kept, connected)
     }
 
     pub(crate) fn snapshot(&self, now: Wall, task: TaskId) -> Snapshot {

@@ -393,14 +393,7 @@ impl Hub {
     /// A user's inbox as a back end may look at it.
     #[must_use]
     pub fn inbox(&mut self, now: Now, user: UserId) -> InboxView {
-        let mut devices = self.bus.known_devices(now.wall, user);
-        for known in &mut devices {
-            let connected = self.devices.of(user);
-            let connected = connected
-                .iter()
-                .find(|it| it.device.as_ref() == Some(&known.device));
-            known.connected = connected.map_or(0, |it| it.connected);
-        }
+        let devices = self.bus.known_devices(now.wall, user, &self.devices);
         let position = self.bus.position(user.into());
         InboxView {
             room: user.into(),

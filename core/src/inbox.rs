@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 /// Bytes that a user and a device cost beside what grows, about.
 const USER_COST: usize = 192;
 const DEVICE_COST: usize = 128;
+/// Numbers for which an inbox may hold memory though nothing is unread.
+const UNREAD_MIN: usize = 16;
 
 /// A device that the server knows, with its cursor: one of `devices` of `GET /v1/users/{id}/inbox`.
 ///
@@ -60,7 +62,15 @@ struct Inbox {
 impl Inbox {
     fn cost(&self) -> usize {
         let devices = self.devices.len() * (size_of::<Device>() + DEVICE_COST);
-        USER_COST + self.unread.len() * size_of::<Seq>() + devices
+        USER_COST + self.unread.capacity() * size_of::<Seq>() + devices
+    }
+
+    /// Gives back what was needed when more was unread.
+    fn shrink(&mut self) {
+        let wanted = self.unread.len().max(UNREAD_MIN);
+        if self.unread.capacity() > 4 * wanted {
+            self.unread.shrink_to(2 * wanted);
+        }
     }
 
     /// What is no longer kept can't be read, and numbers of another epoch mean nothing.
@@ -116,6 +126,7 @@ impl Inboxes {
         self.bytes -= inbox.cost();
         inbox.trim(kept);
         let result = work(inbox);
+        inbox.shrink();
         self.bytes += inbox.cost();
         self.idle.touch(&mut inbox.turn);
         while self.bytes > self.bounds.bytes_max {
@@ -182,25 +193,28 @@ impl Inboxes {
     }
 
     /// From where a device goes on that names no position; `None` where it gets what is new only. It is known from now on.
+    /// One that is connected is in use: it is forgotten last.
     pub(crate) fn arrive(
         &mut self,
         now: Wall,
         user: UserId,
         kept: &Kept,
         device: &DeviceId,
+        is_connected: impl Fn(&DeviceId) -> bool,
     ) -> Option<Position> {
         let bounds = self.bounds;
         self.with(user, kept, |inbox| {
-            inbox
-                .devices
-                .retain(|known| now.since(known.seen) < bounds.device_ms_max);
+            inbox.devices.retain(|known| {
+                now.since(known.seen) < bounds.device_ms_max || is_connected(&known.name)
+            });
             if let Some(known) = inbox.devices.iter_mut().find(|known| known.name == *device) {
                 known.seen = known.seen.max(now);
                 return Some(known.cursor.clone());
             }
             if inbox.devices.len() >= bounds.devices_max.max(1) {
                 let idle = inbox.devices.iter().enumerate();
-                if let Some((at, _)) = idle.min_by_key(|(_, known)| known.seen) {
+                let idle = idle.min_by_key(|(_, known)| (is_connected(&known.name), known.seen));
+                if let Some((at, _)) = idle {
                     inbox.devices.swap_remove(at);
                 }
             }
@@ -226,9 +240,10 @@ impl Inboxes {
         kept: &Kept,
         device: &DeviceId,
         seq: Seq,
+        is_connected: impl Fn(&DeviceId) -> bool,
     ) -> Seq {
         // One that was forgotten for want of room is known again.
-        let _ = self.arrive(now, user, kept, device);
+        let _ = self.arrive(now, user, kept, device, is_connected);
         self.with(user, kept, |inbox| {
             let known = inbox.devices.iter_mut().find(|known| known.name == *device);
             let Some(known) = known else {
@@ -261,10 +276,16 @@ impl Inboxes {
     }
 
     /// The devices that are known, by name.
-    pub(crate) fn known(&self, now: Wall, user: UserId, kept: &Kept) -> Vec<KnownDevice> {
-        let known = self
-            .devices(user)
-            .filter(|known| now.since(known.seen) < self.bounds.device_ms_max);
+    pub(crate) fn known(
+        &self,
+        now: Wall,
+        user: UserId,
+        kept: &Kept,
+        connected: impl Fn(&DeviceId) -> usize,
+    ) -> Vec<KnownDevice> {
+        let known = self.devices(user).filter(|known| {
+            now.since(known.seen) < self.bounds.device_ms_max || connected(&known.name) > 0
+        });
         let mut known: Vec<KnownDevice> = known
             .map(|known| KnownDevice {
                 device: known.name.clone(),
@@ -274,7 +295,7 @@ impl Inboxes {
                     Seq::ZERO
                 },
                 seen: known.seen,
-                connected: 0,
+                connected: connected(&known.name),
             })
             .collect();
         known.sort_by(|a, b| a.device.cmp(&b.device));
@@ -284,5 +305,33 @@ impl Inboxes {
     fn devices(&self, user: UserId) -> impl Iterator<Item = &Device> {
         let inbox = self.inboxes.get(&user);
         inbox.into_iter().flat_map(|inbox| &inbox.devices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_read_takes_no_memory_any_more() {
+        let bounds = Bounds {
+            devices_max: 2,
+            device_ms_max: 1_000,
+            bytes_max: 1 << 20,
+        };
+        let (mut inboxes, user) = (Inboxes::new(bounds), UserId::new(7));
+        let kept = |head| Kept {
+            epoch: "k3:1".parse::<Position>().unwrap().epoch,
+            floor: Seq::ZERO,
+            head: Seq::new(head).unwrap(),
+        };
+        for head in 1..=10_000 {
+            inboxes.notify(user, &kept(head));
+        }
+        let held = |inboxes: &Inboxes| inboxes.inboxes.get(&user).unwrap().unread.capacity();
+        assert!(inboxes.bytes >= held(&inboxes) * size_of::<Seq>());
+        inboxes.read(user, &kept(10_000), |seq| seq.number() > 1);
+        assert_eq!(inboxes.unread(user, &kept(10_000)), 1);
+        assert!(held(&inboxes) <= 64, "{}", held(&inboxes));
     }
 }

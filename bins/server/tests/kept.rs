@@ -153,3 +153,15 @@ fn a_batch_takes_what_is_good_and_says_of_each_line_what_became_of_it() {
     assert_eq!(to_user.code(), "unsupported_media_type");
     assert_eq!(send("\n\n", &[&key, ndjson]).body, "");
 }
+
+#[test]
+fn a_batch_of_too_many_lines_is_refused_before_any_is_published() {
+    let server = Server::start(&[]);
+    let (key, ndjson) = (bearer(API_KEY), "Content-Type: application/x-ndjson");
+    let line = "{\"type\":\"note:added\",\"room\":\"user:7\"}\n";
+    let body = line.to_owned() + &"1\n".repeat(10_000);
+    let answer = server.request("POST /v1/events", &[&key, ndjson], &body);
+    assert_eq!((answer.status, &*answer.code()), (413, "too_large"));
+    let room = server.request("GET /v1/users/7/inbox", &[&key], "");
+    assert_eq!(room.json()["seq"], 0);
+}

@@ -55,7 +55,7 @@ impl Hub {
                 let since = match (room, &device) {
                     (RoomId::User(user), Some(device)) => {
                         // The device is known from now on, also where the client names a position of its own.
-                        let cursor = self.bus.arrive(now.wall, user, device);
+                        let cursor = self.bus.arrive(now.wall, user, device, &self.devices);
                         named.or(cursor)
                     }
                     (RoomId::User(_) | RoomId::Task(_), _) => named,

@@ -197,7 +197,8 @@ impl Hub {
         let sent = reads
             .and_then(|catch_up| catch_up.position(user.into()))
             .unwrap_or(head.seq);
-        let Position { epoch, seq } = self.bus.ack(now.wall, user, &device, seq, sent)?;
+        let devices = &self.devices;
+        let Position { epoch, seq } = self.bus.ack(now.wall, user, &device, seq, sent, devices)?;
         Ok(Returned {
             epoch: Some(epoch),
             seq: Some(seq),

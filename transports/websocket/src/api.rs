@@ -277,6 +277,7 @@ impl Api {
         let options = &self.options;
         let (bytes, ms) = (options.batch_bytes, options.body_ms);
         let body = request_body::read(headers, batch::NDJSON, body, bytes, ms).await?;
+        batch::check(&body)?;
         let answers = batch::run(&body, async |publish| self.shard.publish(publish).await).await;
         Ok(respond(
             HeaderValue::from_static(batch::NDJSON),

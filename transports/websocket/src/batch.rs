@@ -6,13 +6,33 @@ use bytes::Bytes;
 use fanfare_core::{Error, Publish, Receipt};
 use smol::future::yield_now;
 
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::publish::{self, Endpoint};
 
 /// The media type.
 pub(crate) const NDJSON: &str = "application/x-ndjson";
 /// Lines after which others get their turn.
 const TURN: usize = 64;
+
+/// Most lines: an answer may be a hundred times as long as its line.
+const LINES_MAX: usize = 10_000;
+
+/// Refuses a batch of too many lines as a whole, before any is published.
+///
+/// # Errors
+/// 413.
+pub(crate) fn check(body: &[u8]) -> Result<(), Problem> {
+    if lines(body).nth(LINES_MAX).is_none() {
+        return Ok(());
+    }
+    let detail = format!("the batch has more than {LINES_MAX} lines, which is the limit");
+    Err(Problem::new(Code::TooLarge, detail))
+}
+
+fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = body.split(|byte| *byte == b'\n');
+    lines.filter(|line| !line.trim_ascii().is_empty())
+}
 
 /// Publishes line by line, with `publish`, and answers line by line: a receipt, or problem details with their `status`.
 /// Lines with nothing in them are passed over.
@@ -21,9 +41,7 @@ pub(crate) async fn run(
     mut publish: impl AsyncFnMut(Publish) -> Result<Receipt, Error>,
 ) -> Vec<u8> {
     let mut answers = Vec::new();
-    let lines = body.split(|byte| *byte == b'\n');
-    let lines = lines.filter(|line| !line.trim_ascii().is_empty());
-    for (number, line) in lines.enumerate() {
+    for (number, line) in lines(body).enumerate() {
         if number % TURN == TURN - 1 {
             yield_now().await;
         }
@@ -46,6 +64,14 @@ mod tests {
     use fanfare_core::{Hub, Limits, Now, Publisher};
 
     use super::*;
+
+    #[test]
+    fn a_batch_is_bounded_in_lines_since_an_answer_may_be_longer_than_its_line() {
+        for (lines, taken) in [(0, true), (LINES_MAX, true), (LINES_MAX + 1, false)] {
+            let body = "\n1\r\n".repeat(lines);
+            assert_eq!(check(body.as_bytes()).is_ok(), taken, "{lines}");
+        }
+    }
 
     #[test]
     fn a_bad_line_harms_no_other_and_answers_come_in_order() {

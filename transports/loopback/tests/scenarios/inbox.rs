@@ -325,6 +325,11 @@ fn what_the_log_lost_is_a_gap_for_a_device_and_no_longer_counted() {
     assert_eq!(came(&mut world, phone), [7, 8, 9, 10]);
 }
 
+fn names(world: &mut World) -> Vec<String> {
+    let devices = world.inbox(ALICE).devices;
+    devices.iter().map(|it| it.device.to_string()).collect()
+}
+
 #[test]
 fn devices_are_bounded_and_the_one_idle_longest_is_forgotten() {
     let mut world = small(100);
@@ -334,15 +339,38 @@ fn devices_are_bounded_and_the_one_idle_longest_is_forgotten() {
         world.disconnect(client);
         world.settle();
     }
-    let names = |world: &mut World| -> Vec<String> {
-        let devices = world.inbox(ALICE).devices;
-        devices.iter().map(|it| it.device.to_string()).collect()
-    };
     assert_eq!(names(&mut world), ["tablet", "watch"]);
     world.advance_ms(999_998);
     assert_eq!(names(&mut world), ["tablet", "watch"]);
     world.advance_ms(1);
     assert_eq!(names(&mut world), ["watch"]);
+}
+
+#[test]
+fn a_device_that_is_connected_is_in_use_and_keeps_its_cursor() {
+    let mut world = small(100);
+    let phone = device(&mut world, "phone");
+    for name in ["tablet", "watch", "laptop"] {
+        world.advance_ms(1);
+        let client = device(&mut world, name);
+        world.disconnect(client);
+        world.settle();
+    }
+    assert_eq!(names(&mut world), ["laptop", "phone"]);
+    world.advance_ms(1_000_000);
+    assert_eq!(names(&mut world), ["phone"]);
+    let laptop = device(&mut world, "laptop");
+    world.disconnect(laptop);
+    assert_eq!(names(&mut world), ["laptop", "phone"]);
+    // What it did not acknowledge comes again, though it was read elsewhere since.
+    notify(&mut world, 1..=1);
+    world.disconnect(phone);
+    let tablet = world.connect(Handshake::notifications(ALICE));
+    world.read_up_to(tablet, 1);
+    world.settle();
+    let phone = device(&mut world, "phone");
+    world.expect(phone, welcome().recovered(ALICE, true));
+    assert_eq!(came(&mut world, phone), [1, 2]);
 }
 
 #[test]
