@@ -79,11 +79,3 @@ export function titleOf(data) {
   if (Array.isArray(name)) return plain(name.join(' '));
   return typeof name === 'string' && name.trim() ? plain(name) : null;
 }
-
-/** The newest line of a `task:status`, or how far it says that the task is. */
-export function lineOf(data) {
-  const line = data?.partial ?? data?.lines?.at?.(-1);
-  const text = typeof line === 'string' ? line : line?.text;
-  if (typeof text === 'string' && plain(text).trim()) return text.trim();
-  return typeof data?.progress === 'number' ? `${Math.floor(data.progress * 100)} %` : null;
-}

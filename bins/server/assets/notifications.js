@@ -1,6 +1,6 @@
 /** What came through the user's room: a list, and how much of it is new since the user last looked. */
 
-import { byId, fromTemplate, lineOf, memory, plain, setTime, taskOf, titleOf } from './dom.js';
+import { byId, fromTemplate, memory, plain, setTime, taskOf, titleOf } from './dom.js';
 import { gapText } from './gaps.js';
 import { remember, titleFor } from './titles.js';
 
@@ -10,10 +10,10 @@ const AGAIN = 30;
 
 const WORDS = {
   'task:created': 'Task created', 'task:started': 'Task started', 'task:completed': 'Task completed', 'task:failed': 'Task failed',
-  'task:cancelled': 'Task cancelled', 'task:deleted': 'Task deleted', 'task:status': 'Output', 'user:notification': 'Notification',
+  'task:cancelled': 'Task cancelled', 'task:deleted': 'Task deleted', 'user:notification': 'Notification',
 };
-/** Too frequent to be news. */
-const QUIET = new Set(['task:status', 'task:started']);
+/** No news: the server does not count it as unread either. */
+const QUIET = new Set(['task:started']);
 
 export class Notifications {
   #list = byId('notes');
@@ -79,7 +79,7 @@ export class Notifications {
     // Another device looked, or another browser.
     if (event.type === 'inbox:read') return this.#sawUpTo(event.data.up_to ?? 0);
     if (task) remember(task, titleOf(event.data));
-    if (event.type === 'task:status' && this.#merge(event, task, seq)) return;
+    if (event.type === 'task:status') return; // Output is shown where the task is.
     const { node, find } = fromTemplate('note-template');
     node.dataset.type = event.type;
     node.dataset.seq = String(seq);
@@ -116,22 +116,10 @@ export class Notifications {
 
   #about({ data, type }, task) {
     const title = task && titleFor(task);
-    const text = [type === 'task:status' && lineOf(data), data?.text, data?.message, title].find((words) => typeof words === 'string');
+    const text = [data?.text, data?.message, title].find((words) => typeof words === 'string');
     const fallback = task ? task.slice(0, 8) : JSON.stringify(data);
     const code = type === 'task:failed' && Number.isInteger(data?.exit_code) ? ` (exit code ${data.exit_code})` : '';
     return `${plain(text ?? fallback ?? '').slice(0, 300)}${code}`;
-  }
-
-  /** Output of the same task in a row is one line: it counts up. */
-  #merge(event, task, seq) {
-    const newest = this.#list.firstElementChild;
-    if (newest?.dataset.type !== 'task:status' || newest.dataset.task !== (task ?? undefined)) return false;
-    newest.dataset.times = String(Number(newest.dataset.times ?? 1) + 1);
-    newest.querySelector('.what').textContent = `Output, ${newest.dataset.times} times`;
-    setTime(newest.querySelector('time'), event.at);
-    newest.querySelector('.about').textContent = this.#about(event, task);
-    newest.title = `#${newest.dataset.seq}–${seq}`;
-    return true;
   }
 
   #put(row) {
