@@ -3,19 +3,23 @@
 //! Keeps *Order*, *Retried is not doubled* and *Terminal is terminal*. Who of the connected gets an entry is `hub`'s business.
 //! A publish goes two steps: `admit` decides and changes nothing; `commit` gives it its seqs and makes it known.
 
+use crate::devices::Devices;
 use crate::entropy::Entropy;
 use crate::error::Error;
 use crate::event::{Draft, Entry, Event, Publish, Retention, Target};
-use crate::ids::{EventId, Pattern, Position, RoomId, TaskId, UserId};
+use crate::ids::{DeviceId, EventId, EventType, Pattern, Position, RoomId, Seq, TaskId, UserId};
+use crate::inbox::{self, Inboxes, KnownDevice};
 use crate::lifecycle::TaskEvent;
 use crate::limits::Limits;
 use crate::log::Log;
+use crate::payload::Payload;
 use crate::receipt::{Receipt, RoomReceipt};
 use crate::retries::{Fingerprint, Known, Retries};
 use crate::room_log::{Gap, Resume, RoomLog};
 use crate::subscriptions::{Delivery, SubscriptionId, Subscriptions};
 use crate::tasks::{Snapshot, Tasks};
 use crate::time::{Now, Wall};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Namespaces of which only the server publishes.
@@ -35,6 +39,15 @@ pub struct Published {
     pub receipt: Receipt,
     /// The entry; `None` for a retry, whose entry was fanned out the first time.
     pub entry: Option<Arc<Entry>>,
+}
+
+/// Which notifications a user has read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// All up to this number in the user's room.
+    UpTo(Seq),
+    /// The events of these ids. Those that are not there are passed over.
+    Ids(Vec<EventId>),
 }
 
 /// What `admit` found.
@@ -62,6 +75,7 @@ pub struct EventBus {
     entropy: Entropy,
     log: Log,
     tasks: Tasks,
+    inboxes: Inboxes,
     retries: Retries,
     subscriptions: Subscriptions,
     subscriptions_max: usize,
@@ -78,6 +92,11 @@ impl EventBus {
             log: Log::new(limits, &mut entropy),
             entropy,
             tasks: Tasks::new(limits.snapshot_bytes),
+            inboxes: Inboxes::new(inbox::Bounds {
+                devices_max: limits.devices_per_user,
+                device_ms_max: limits.device_ms,
+                bytes_max: limits.inbox_bytes,
+            }),
             retries: Retries::new(limits.ids, limits.ids_ms),
             subscriptions: Subscriptions::new(limits.outbox_bytes),
             subscriptions_max: limits.subscriptions,
@@ -237,6 +256,7 @@ impl EventBus {
             Some((id, _)) => id.clone(),
             None => self.entropy.event_id(at),
         };
+        let notifies = notifies(&target, &draft);
         let lifecycle = TaskEvent::of(&draft.kind);
         if let (Target::Task { task, .. }, Some(event)) = (&target, lifecycle) {
             self.tasks.apply(now.wall, *task, event, &draft.data);
@@ -248,8 +268,16 @@ impl EventBus {
             from,
             data: draft.data,
             retention: draft.retention,
+            notifies,
         };
         let entry = self.log.append(event, rooms, &mut self.entropy);
+        if notifies {
+            for place in entry.places() {
+                if let RoomId::User(user) = place.room {
+                    self.inboxes.notify(user, &self.log.kept(user));
+                }
+            }
+        }
         let rooms = entry.places().iter().map(|place| RoomReceipt {
             room: place.room,
             epoch: place.epoch.clone(),
@@ -271,6 +299,109 @@ impl EventBus {
         }
     }
 
+    /// Notifications that are kept and that the user has not read.
+    pub(crate) fn unread(&self, user: UserId) -> usize {
+        self.inboxes.unread(user, &self.log.kept(user))
+    }
+
+    /// The user has read what `read` names. Where that changed something, all devices are to be told by an event.
+    pub(crate) fn read(
+        &mut self,
+        now: Now,
+        user: UserId,
+        read: &Read,
+        connected: impl Fn(RoomId) -> usize,
+    ) -> Result<Option<Published>, Error> {
+        self.log.trim(now.wall, user.into());
+        let kept = self.log.kept(user);
+        let (count, data) = match read {
+            Read::UpTo(seq) if *seq > kept.head => return Err(beyond("read", *seq, kept.head)),
+            Read::UpTo(seq) => (
+                self.inboxes.read(user, &kept, |other| other <= *seq),
+                serde_json::json!({ "up_to": seq }),
+            ),
+            Read::Ids(ids) => {
+                let log = self.log.room(user.into());
+                let wanted: BTreeSet<&EventId> = ids.iter().collect();
+                let named = |seq: &Seq| {
+                    let entry = log.and_then(|log| log.entry(*seq));
+                    entry.is_some_and(|entry| wanted.contains(&entry.event().id))
+                };
+                let unread = self.inboxes.unread_seqs(user, &kept);
+                let named: Vec<Seq> = unread.filter(named).collect();
+                let count = self
+                    .inboxes
+                    .read(user, &kept, |seq| named.binary_search(&seq).is_ok());
+                (count, serde_json::json!({ "ids": ids }))
+            }
+        };
+        if count == 0 {
+            return Ok(None);
+        }
+        let draft = Draft {
+            notify: Some(false),
+            ..Draft::new(inbox_read(), Payload::from_value(&data)?)
+        };
+        let target = Target::User(user);
+        let publish = Publish { target, draft };
+        let published = self.commit(now, None, publish, &[user.into()], None, connected);
+        Ok(Some(published))
+    }
+
+    /// From where a device goes on that names no position; `None` where it gets what is new only.
+    pub(crate) fn arrive(
+        &mut self,
+        now: Wall,
+        user: UserId,
+        device: &DeviceId,
+        devices: &Devices,
+    ) -> Option<Position> {
+        self.log.trim(now, user.into());
+        let kept = self.log.kept(user);
+        let is_connected = |device: &DeviceId| devices.connected(user, device) > 0;
+        self.inboxes.arrive(now, user, &kept, device, is_connected)
+    }
+
+    /// A device of the user's went.
+    pub(crate) fn depart(&mut self, now: Wall, user: UserId, device: &DeviceId) {
+        self.inboxes.leave(now, user, device);
+    }
+
+    /// The device has everything up to `seq`; it was sent everything up to `sent`. Where its cursor is now.
+    pub(crate) fn ack(
+        &mut self,
+        now: Wall,
+        user: UserId,
+        device: &DeviceId,
+        seq: Seq,
+        sent: Seq,
+        devices: &Devices,
+    ) -> Result<Position, Error> {
+        let kept = self.log.kept(user);
+        let cursor = self.inboxes.cursor(user, &kept, device);
+        if seq > sent && Some(seq) > cursor {
+            return Err(beyond("ack", seq, sent));
+        }
+        let is_connected = |device: &DeviceId| devices.connected(user, device) > 0;
+        let seq = self
+            .inboxes
+            .ack(now, user, &kept, device, seq, is_connected);
+        let epoch = kept.epoch;
+        Ok(Position { epoch, seq })
+    }
+
+    /// The user's devices that are known, by name, and with their cursors.
+    pub(crate) fn known_devices(
+        &self,
+        now: Wall,
+        user: UserId,
+        devices: &Devices,
+    ) -> Vec<KnownDevice> {
+        let connected = |device: &DeviceId| devices.connected(user, device);
+        let kept = self.log.kept(user);
+        self.inboxes.known(now, user, &kept, connected)
+    }
+
     pub(crate) fn snapshot(&self, now: Wall, task: TaskId) -> Snapshot {
         self.tasks.snapshot(now, task)
     }
@@ -283,12 +414,25 @@ impl EventBus {
         self.tasks.recent(now)
     }
 
+    /// The place in the order of all that the next kept entry gets.
+    pub(crate) const fn next_index(&self) -> u64 {
+        self.log.next_index()
+    }
+
     pub(crate) fn position(&self, room: RoomId) -> Position {
         self.log.position(room)
     }
 
+    pub(crate) fn resume_device(&mut self, now: Wall, user: UserId, cursor: &Position) -> Resume {
+        self.log.resume_device(now, user.into(), cursor)
+    }
+
     pub(crate) fn resume(&mut self, now: Wall, room: RoomId, since: &Position) -> Resume {
         self.log.resume(now, room, since)
+    }
+
+    pub(crate) fn trim(&mut self, now: Wall, room: RoomId) {
+        self.log.trim(now, room);
     }
 
     pub(crate) fn unknown_position(&self, room: RoomId) -> Gap {
@@ -307,6 +451,35 @@ impl EventBus {
     pub(crate) fn jitter(&mut self, below: u64) -> u64 {
         self.entropy.below(below)
     }
+}
+
+/// Whether an event counts in the rooms of its users: what is for a user alone does, and how a task begins and ends.
+fn notifies(target: &Target, draft: &Draft) -> bool {
+    let by_itself = || match target {
+        Target::User(_) => true,
+        Target::Task { .. } => match TaskEvent::of(&draft.kind) {
+            Some(
+                TaskEvent::Created
+                | TaskEvent::Completed
+                | TaskEvent::Failed
+                | TaskEvent::Cancelled,
+            ) => true,
+            Some(TaskEvent::Started | TaskEvent::Status | TaskEvent::Deleted) | None => false,
+        },
+        Target::Bus => false,
+    };
+    draft.retention == Retention::Kept && draft.notify.unwrap_or_else(by_itself)
+}
+
+fn inbox_read() -> EventType {
+    #[expect(clippy::expect_used, reason = "every read of the tests comes here")]
+    "inbox:read".parse().expect("a valid type")
+}
+
+fn beyond(op: &str, seq: Seq, last: Seq) -> Error {
+    Error::BadRequest(format!(
+        "`{op}` names {seq}, and the last event is {last}: name one that was received"
+    ))
 }
 
 /// Of the lifecycle only `task:status` may be ephemeral, and only what is ephemeral can be replaced.

@@ -5,7 +5,7 @@
 //! length of what is read.
 
 use crate::bus::EventBus;
-use crate::event::{Entry, Retention};
+use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
 use crate::ids::{Epoch, RoomId, Seq};
 use crate::protocol;
@@ -28,16 +28,19 @@ struct Cursor {
 pub(crate) struct CatchUp {
     cursors: Vec<Cursor>,
     reason: GapReason,
+    /// The first entry that is new to who reads, and not missed: `system:welcome` said what was unread before.
+    new_from: u64,
     /// The last ephemeral event of each room and key, for the time after: it tells of now.
     deferred: Vec<Arc<Entry>>,
 }
 
 impl CatchUp {
-    /// `reason` is said of what is trimmed before it was read.
-    pub(crate) const fn new(reason: GapReason) -> Self {
+    /// `reason` is said of what is trimmed before it was read; entries from `new_from` on are new, and not missed.
+    pub(crate) const fn new(reason: GapReason, new_from: u64) -> Self {
         Self {
             cursors: Vec::new(),
             reason,
+            new_from,
             deferred: Vec::new(),
         }
     }
@@ -50,6 +53,12 @@ impl CatchUp {
 
     pub(crate) fn reads(&self, room: RoomId) -> bool {
         self.cursors.iter().any(|cursor| cursor.room == room)
+    }
+
+    /// How far `room` was read, where it is.
+    pub(crate) fn position(&self, room: RoomId) -> Option<Seq> {
+        let cursor = self.cursors.iter().find(|cursor| cursor.room == room)?;
+        Some(cursor.after)
     }
 
     /// Stops reading `room`; the last event of it that was read.
@@ -122,6 +131,20 @@ impl CatchUp {
             }
         }
         places.sort_unstable_by_key(|place| place.room);
-        Some(entry.encode(places.iter().map(|place| (&place.room, place.seq))))
+        let is_new = entry.index() >= self.new_from;
+        let unread = places
+            .iter()
+            .filter(|_| is_new)
+            .find_map(|place| unread(bus, place));
+        let places = places.iter().map(|place| (&place.room, place.seq));
+        Some(entry.encode(places, unread))
+    }
+}
+
+/// What the user has unread, with the last event of the user's room.
+fn unread(bus: &EventBus, place: &Place) -> Option<usize> {
+    match place.room {
+        RoomId::User(user) if bus.position(place.room).seq == place.seq => Some(bus.unread(user)),
+        RoomId::User(_) | RoomId::Task(_) => None,
     }
 }

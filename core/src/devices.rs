@@ -41,6 +41,12 @@ impl Devices {
         }
     }
 
+    /// The connections of one device.
+    pub(crate) fn connected(&self, user: UserId, device: &DeviceId) -> usize {
+        let key = (user, Some(device.clone()));
+        self.connected.get(&key).copied().unwrap_or_default()
+    }
+
     /// The user's devices, by name. O(their number).
     pub(crate) fn of(&self, user: UserId) -> Vec<ConnectedDevice> {
         self.connected

@@ -178,6 +178,8 @@ pub struct Event {
     pub data: Payload,
     /// Whether it is kept.
     pub retention: Retention,
+    /// Whether it counts as a notification in the rooms of its users.
+    pub notifies: bool,
 }
 
 /// A room of an entry, with the event's place in it.
@@ -254,9 +256,14 @@ impl Entry {
             + self.places.len() * size_of::<Place>()
     }
 
-    /// The event for a receiver that is in `places`. O(its bytes).
+    /// The event for a receiver that is in `places`; live through the user's room, with what that user then has `unread`.
+    /// O(its bytes).
     #[must_use]
-    pub fn encode<'a>(&self, places: impl IntoIterator<Item = (&'a RoomId, Seq)>) -> Frame {
+    pub fn encode<'a>(
+        &self,
+        places: impl IntoIterator<Item = (&'a RoomId, Seq)>,
+        unread: Option<usize>,
+    ) -> Frame {
         let event = &self.event;
         Frame::build(256 + event.data.as_str().len(), |out| {
             // Types, ids and rooms have no character that JSON would have to escape.
@@ -279,6 +286,9 @@ impl Entry {
             if before == "," {
                 out.write_all(b"}")?;
             }
+            if let Some(unread) = unread {
+                write!(out, r#","unread":{unread}"#)?;
+            }
             write!(out, r#","data":{}}}"#, event.data.as_str())
         })
     }
@@ -286,7 +296,10 @@ impl Entry {
     /// The event with all its rooms, as the bus's subscribers get it.
     #[must_use]
     pub fn encode_all(&self) -> Frame {
-        self.encode(self.places.iter().map(|place| (&place.room, place.seq)))
+        self.encode(
+            self.places.iter().map(|place| (&place.room, place.seq)),
+            None,
+        )
     }
 }
 
@@ -305,11 +318,14 @@ mod tests {
             from: None,
             data: Payload::parse(r#"{"status":"running","progress":0.4}"#).unwrap(),
             retention: Retention::Kept,
+            notifies: false,
         };
         let entry = Entry::new(1, event.clone(), Box::new([]));
         let seq = |number| Seq::new(number).unwrap();
         assert_eq!(
-            entry.encode([(&task, seq(18)), (&user, seq(41))]).text(),
+            entry
+                .encode([(&task, seq(18)), (&user, seq(41))], None)
+                .text(),
             r#"{"type":"task:status","id":"0192f3c4","at":"2025-11-23T08:17:00.123Z","rooms":{"task:550e8400-e29b-41d4-a716-446655440000":18,"user:7":41},"data":{"status":"running","progress":0.4}}"#
         );
         let event = Event {
@@ -317,6 +333,12 @@ mod tests {
             retention: Retention::Ephemeral { key: None },
             ..event
         };
+        let live = Entry::new(1, event.clone(), Box::new([]));
+        assert!(
+            live.encode([(&user, seq(41))], Some(3))
+                .text()
+                .contains(r#""rooms":{"user:7":41},"unread":3,"data""#)
+        );
         assert_eq!(
             Entry::new(1, event, Box::new([])).encode_all().text(),
             r#"{"type":"task:status","id":"0192f3c4","at":"2025-11-23T08:17:00.123Z","from":"user:7","ephemeral":true,"data":{"status":"running","progress":0.4}}"#

@@ -16,8 +16,10 @@ use crate::bus::EventBus;
 use crate::close::CloseCode;
 use crate::devices::{ConnectedDevice, Devices};
 use crate::error::Error;
-use crate::event::{Draft, Publish, Target};
+use crate::event::{Draft, Entry, Publish, Target};
+use crate::history::{self, History, Page};
 use crate::ids::{ConnId, Epoch, Pattern, RoomId, Seq, TaskId, UserId};
+use crate::inbox::KnownDevice;
 use crate::limits::Limits;
 use crate::protocol::{self, Token};
 use crate::receipt::Receipt;
@@ -30,6 +32,7 @@ use crate::tasks::Snapshot;
 use crate::time::{Now, Time};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 /// A number by which a driver knows the answer to its publish.
 ///
@@ -198,6 +201,32 @@ pub struct TaskView {
     pub connected: usize,
 }
 
+/// A user's inbox as a back end may look at it. Serialises as the body of `GET /v1/users/{id}/inbox`.
+///
+/// ```
+/// use fanfare_core::{Draft, Hub, Limits, Now, Payload, UserId};
+/// let mut hub = Hub::new(Limits::default(), [0; 32]);
+/// let draft = Draft::new("user:notification".parse()?, Payload::default());
+/// hub.at(Now::default()).publish_to_user(UserId::new(7), draft)?;
+/// assert_eq!(hub.inbox(Now::default(), UserId::new(7)).unread, 1);
+/// # Ok::<(), fanfare_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InboxView {
+    /// The user's room.
+    pub room: RoomId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// Its last seq.
+    pub seq: Seq,
+    /// Notifications that are kept and that the user has not read.
+    pub unread: usize,
+    /// Connections in it.
+    pub connected: usize,
+    /// The devices that the server knows, by name.
+    pub devices: Vec<KnownDevice>,
+}
+
 /// Rooms, connections and the bus as one state machine.
 ///
 /// ```
@@ -277,7 +306,7 @@ impl Hub {
             Input::Ping { conn } => self.ping(now, conn),
             Input::Pong { conn } => self.heard(now, conn),
             Input::Fault { conn, fault } => self.close(now, conn, fault.close_code()),
-            Input::Closed { conn } => self.forget(conn),
+            Input::Closed { conn } => self.forget(now, conn),
             Input::Verified { conn, result } => self.verified(now, conn, result),
             Input::Publish { ticket, publish } => {
                 let result = self.publish(now, None, publish);
@@ -355,6 +384,27 @@ impl Hub {
             .collect()
     }
 
+    /// A part of a room's log.
+    #[must_use]
+    pub fn history(&mut self, now: Now, room: RoomId, history: &History) -> Page {
+        history::read(&mut self.bus, now.wall, room, history)
+    }
+
+    /// A user's inbox as a back end may look at it.
+    #[must_use]
+    pub fn inbox(&mut self, now: Now, user: UserId) -> InboxView {
+        let devices = self.bus.known_devices(now.wall, user, &self.devices);
+        let position = self.bus.position(user.into());
+        InboxView {
+            room: user.into(),
+            epoch: position.epoch,
+            seq: position.seq,
+            unread: self.bus.unread(user),
+            connected: self.users.members(user).len(),
+            devices,
+        }
+    }
+
     /// The devices from which a user is connected, by name.
     #[must_use]
     pub fn devices(&self, user: UserId) -> Vec<ConnectedDevice> {
@@ -397,11 +447,16 @@ impl Hub {
         };
         let published = self.bus.take(now, from, publish, connected)?;
         if let Some(entry) = published.entry {
-            self.fan_out(now, &entry);
-            self.tell_evicted(now);
-            self.wake_subscribers(now);
+            self.told(now, &entry);
         }
         Ok(published.receipt)
+    }
+
+    /// Hands a new entry to everybody who gets it.
+    fn told(&mut self, now: Now, entry: &Arc<Entry>) {
+        self.fan_out(now, entry);
+        self.tell_evicted(now);
+        self.wake_subscribers(now);
     }
 
     fn tick(&mut self, now: Now) {
@@ -422,7 +477,7 @@ impl Hub {
                 Some(Due::Expiring(in_ms)) => self.say(now, conn, protocol::expiring(in_ms)),
                 Some(Due::Close(code)) => self.close(now, conn, code),
                 Some(Due::Drop) => {
-                    self.forget(conn);
+                    self.forget(now, conn);
                     self.effects.push_back(Effect::Drop(conn));
                 }
             }

@@ -16,8 +16,10 @@ mod error;
 mod event;
 mod frame;
 mod heartbeat;
+mod history;
 mod hub;
 mod ids;
+mod inbox;
 mod lifecycle;
 mod limits;
 mod log;
@@ -45,11 +47,13 @@ pub use devices::ConnectedDevice;
 pub use error::Error;
 pub use event::{Draft, Entry, Event, Place, Publish, Retention, Target, USERS_MAX};
 pub use frame::Frame;
-pub use hub::{At, Effect, Fault, Hub, Input, Pull, TaskView, Ticket};
+pub use history::{History, Page, Start};
+pub use hub::{At, Effect, Fault, Hub, InboxView, Input, Pull, TaskView, Ticket};
 pub use ids::{
     ConnId, DeviceId, Epoch, EventId, EventType, Key, Pattern, Position, RoomId, Seq, TaskId,
     UserId, parse_since,
 };
+pub use inbox::KnownDevice;
 pub use lifecycle::{Status, TaskEvent};
 pub use limits::Limits;
 pub use payload::{JSON_DEPTH_MAX, Payload};

@@ -31,6 +31,12 @@ pub struct Limits {
     pub log_bytes: usize,
     /// Bytes of all task snapshots; beyond, the tasks idle longest are forgotten.
     pub snapshot_bytes: usize,
+    /// Devices of a user whose cursors are kept; the one idle longest goes first.
+    pub devices_per_user: usize,
+    /// Milliseconds for which a device's cursor is kept that was not used.
+    pub device_ms: u64,
+    /// Bytes of all inboxes (what is unread, and cursors); beyond, those of the users idle longest are forgotten.
+    pub inbox_bytes: usize,
     /// Ids of events that are remembered, so that a retry is known.
     pub ids: usize,
     /// Milliseconds for which an id is remembered.
@@ -74,6 +80,9 @@ impl Default for Limits {
             user_log_ms: 30 * DAY_MS,
             log_bytes: 256 << 20,
             snapshot_bytes: 64 << 20,
+            devices_per_user: 32,
+            device_ms: 30 * DAY_MS,
+            inbox_bytes: 64 << 20,
             ids: 1_000_000,
             ids_ms: DAY_MS,
             messages_per_second: 50,

@@ -5,7 +5,8 @@
 
 use crate::entropy::Entropy;
 use crate::event::{Entry, Event, Place};
-use crate::ids::{Epoch, Position, RoomId, Seq};
+use crate::ids::{Epoch, Position, RoomId, Seq, UserId};
+use crate::inbox::Kept;
 use crate::limits::Limits;
 use crate::lookup::Lookup;
 use crate::recency::{Recency, Turn};
@@ -20,14 +21,14 @@ const ROOM_COST: usize = 256;
 const FORGOTTEN_MAX: usize = 100_000;
 
 #[derive(Debug)]
-struct Kept {
+struct Room {
     log: RoomLog,
     turn: Turn,
 }
 
 #[derive(Debug)]
 pub(crate) struct Log {
-    rooms: Lookup<RoomId, Kept>,
+    rooms: Lookup<RoomId, Room>,
     idle: Recency<RoomId>,
     /// The epoch of rooms in which nothing ever happened.
     epoch: Epoch,
@@ -106,7 +107,7 @@ impl Log {
     }
 
     /// The room's log, made where there is none.
-    fn begin(&mut self, room: RoomId) -> &mut Kept {
+    fn begin(&mut self, room: RoomId) -> &mut Room {
         let (forgotten, epoch) = (&self.forgotten, &self.epoch);
         let bounds = match room {
             RoomId::Task(_) => self.task,
@@ -115,7 +116,7 @@ impl Log {
         let (idle, bytes) = (&mut self.idle, &mut self.bytes);
         self.rooms.entry_or_insert_with(room, || {
             *bytes += ROOM_COST;
-            Kept {
+            Room {
                 log: RoomLog::new(forgotten.get(&room).unwrap_or(epoch).clone(), bounds),
                 turn: idle.insert(room),
             }
@@ -161,6 +162,19 @@ impl Log {
         }
     }
 
+    /// What the user's room has for a device with this cursor. In another epoch it has nothing yet, and gets all that is kept.
+    pub(crate) fn resume_device(&mut self, now: Wall, room: RoomId, cursor: &Position) -> Resume {
+        let resume = self.resume(now, room, cursor);
+        let floor = self.room(room).map(RoomLog::floor);
+        match (resume, floor) {
+            (Resume::Gap { gap, .. }, Some(floor)) if gap.epoch != cursor.epoch => Resume::Gap {
+                gap: Gap { to: floor, ..gap },
+                after: floor,
+            },
+            (resume, _) => resume,
+        }
+    }
+
     /// Drops what is too old: age counts on reading too.
     pub(crate) fn trim(&mut self, now: Wall, room: RoomId) {
         if let Some(kept) = self.rooms.get_mut(&room) {
@@ -172,6 +186,17 @@ impl Log {
 
     pub(crate) fn room(&self, room: RoomId) -> Option<&RoomLog> {
         self.rooms.get(&room).map(|kept| &kept.log)
+    }
+
+    pub(crate) const fn next_index(&self) -> u64 {
+        self.next_index
+    }
+
+    /// A user's room, as far as the user's inbox has to know it.
+    pub(crate) fn kept(&self, user: UserId) -> Kept {
+        let Position { epoch, seq: head } = self.position(user.into());
+        let floor = self.room(user.into()).map_or(head, RoomLog::floor);
+        Kept { epoch, floor, head }
     }
 
     /// Forgets the room's entries and numbering.
@@ -234,11 +259,12 @@ mod tests {
             from: None,
             data: Payload::parse(&format!("\"{}\"", "x".repeat(bytes))).unwrap(),
             retention,
+            notifies: false,
         }
     }
 
     fn user(number: u64) -> RoomId {
-        RoomId::User(crate::ids::UserId::new(number))
+        RoomId::User(UserId::new(number))
     }
 
     fn seqs(log: &Log, room: RoomId, after: Seq) -> Vec<u64> {

@@ -1,5 +1,6 @@
 //! The wire: what a client may say, and what the server says about itself. `docs/protocol.md` is its description.
 
+use crate::bus::Read;
 use crate::close::{CloseCode, Retry};
 use crate::error::Error;
 use crate::event::{Draft, Retention};
@@ -15,6 +16,9 @@ use std::fmt;
 
 /// Longest `ref` that is a text, in bytes.
 const REF_BYTES_MAX: usize = 64;
+
+/// Most ids that one `read` may name.
+const READ_IDS_MAX: usize = 100;
 
 /// What a client chose to know the reply by: a number or a short text.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -73,6 +77,13 @@ pub(crate) enum Op {
         room: RoomId,
         draft: Draft,
     },
+    /// This device has everything in the user's room up to `seq`, in `epoch` where that is said.
+    Ack {
+        epoch: Option<Epoch>,
+        seq: Seq,
+    },
+    /// The user has read these.
+    Read(Read),
     Ping,
 }
 
@@ -97,6 +108,10 @@ struct Fields {
     #[serde(default)]
     ephemeral: bool,
     key: Option<Key>,
+    epoch: Option<Epoch>,
+    seq: Option<Seq>,
+    up_to: Option<Seq>,
+    ids: Option<Vec<EventId>>,
 }
 
 /// The one field that is wanted also of a message that can't be understood.
@@ -186,11 +201,28 @@ impl Op {
                     },
                 })
             }
+            "ack" => Ok(Self::Ack {
+                epoch: fields.epoch,
+                seq: need(fields.seq, "ack", "seq")?,
+            }),
+            "read" => match (fields.up_to, fields.ids) {
+                (Some(seq), None) => Ok(Self::Read(Read::UpTo(seq))),
+                (None, Some(ids)) if ids.len() > READ_IDS_MAX => Err(Error::TooLarge {
+                    what: "`ids`",
+                    size: ids.len(),
+                    unit: "entries",
+                    limit: READ_IDS_MAX,
+                }),
+                (None, Some(ids)) => Ok(Self::Read(Read::Ids(ids))),
+                (None, None) | (Some(_), Some(_)) => Err(Error::BadRequest(
+                    "`read` needs `up_to` or `ids`, one of them".into(),
+                )),
+            },
             "ping" => Ok(Self::Ping),
             other => Err(Error::malformed(
                 "op",
                 other,
-                "auth, join, leave, send or ping",
+                "auth, join, leave, send, ack, read or ping",
             )),
         }
     }
@@ -217,6 +249,13 @@ pub(crate) struct Welcome<'a> {
     pub(crate) max_message_bytes: usize,
     pub(crate) expires_at: Wall,
     pub(crate) rooms: BTreeMap<RoomId, Standing>,
+    pub(crate) inbox: Inbox,
+}
+
+/// `inbox` of `system:welcome`
+#[derive(Debug, Serialize)]
+pub(crate) struct Inbox {
+    pub(crate) unread: usize,
 }
 
 /// `system:welcome` of a back end on the bus.
@@ -260,6 +299,8 @@ pub(crate) struct Returned {
     pub(crate) seq: Option<Seq>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<Wall>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) unread: Option<usize>,
 }
 
 #[derive(Serialize)]

@@ -111,7 +111,7 @@ impl RoomLog {
     }
 
     /// The seq before the oldest kept entry's.
-    fn floor(&self) -> Seq {
+    pub(crate) fn floor(&self) -> Seq {
         let kept = self.entries.len() as u64;
         let floor = Seq::new(self.head.number().saturating_sub(kept));
         floor.unwrap_or(Seq::ZERO)
@@ -158,6 +158,12 @@ impl RoomLog {
         let skip = usize::try_from(after.number().saturating_sub(floor.number())).ok()?;
         let entry = self.entries.get(skip)?;
         Some((after.max(floor).next(), entry))
+    }
+
+    /// The entry with this seq, if it is kept. O(1).
+    pub(crate) fn entry(&self, seq: Seq) -> Option<&Arc<Entry>> {
+        let (found, entry) = self.next_after(seq.before())?;
+        (found == seq).then_some(entry)
     }
 
     /// The seq of the last entry whose place in the order of all is before `index`.

@@ -194,6 +194,7 @@ mod tests {
             from: None,
             data: Payload::default(),
             retention: Retention::Kept,
+            notifies: false,
         };
         let place = |(room, seq): &(&str, u64)| Place {
             room: room.parse().unwrap(),

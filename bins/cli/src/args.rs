@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
+use clap::error::{ContextKind, ContextValue};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use fanfare_core::{
     DeviceId, EventId, Key, Pattern, Position, RoomId, TaskId, UserId, parse_since,
@@ -30,6 +31,8 @@ A first try, against `fanfare-server --dev` with the lines that it prints:
   fanfare tail --bus '*'
   fanfare publish user:7 user:notification '{\"text\":\"hello\"}'";
 
+const SERVER: &str = "http://127.0.0.1:8080";
+
 /// Publish events to a Fanfare server, watch them come, and run programs as tasks.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version, after_help = AFTER, styles = STYLES, max_term_width = 100)]
@@ -40,12 +43,34 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+impl Cli {
+    /// What was typed, or what is wrong with it. A secret is not shown, whatever is wrong with it.
+    pub(crate) fn understand(
+        words: impl IntoIterator<Item: Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        Self::try_parse_from(words).map_err(|mut error| {
+            let argument = error
+                .get(ContextKind::InvalidArg)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            if ["--api-key", "--token"]
+                .iter()
+                .any(|secret| argument.starts_with(secret))
+            {
+                let hidden = ContextValue::String("***".to_owned());
+                error.insert(ContextKind::InvalidValue, hidden);
+            }
+            error
+        })
+    }
+}
+
 /// Where the server is, and what opens it.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct Connection {
     /// The server's address
-    #[arg(long, global = true, env = "FANFARE_URL", default_value = "http://127.0.0.1:8080", value_name = "URL",
+    #[arg(long, global = true, env = "FANFARE_URL", default_value = SERVER, value_name = "URL",
           value_parser = server, value_hint = ValueHint::Url, hide_env_values = true)]
     pub(crate) url: Server,
     /// The API key, for publish, exec and tail --bus. Better given by the environment: others can see a command line
@@ -79,6 +104,8 @@ pub(crate) enum Command {
     Token(Token),
     Publish(Publish),
     Tail(Tail),
+    History(History),
+    Inbox(Inbox),
     Exec(Exec),
     Completions(Completions),
 }
@@ -87,10 +114,13 @@ pub(crate) enum Command {
 ///
 /// Signed with FANFARE_TOKEN_SECRET (HS256). Only the token is printed, so that it can be put where it is needed.
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "fanfare token [OPTIONS] --user <ID>",
+    after_help = "\
 Examples:
   fanfare token --user 7 --tasks '*'
-  FANFARE_TOKEN=$(fanfare token --user 7 --tasks 550e8400-e29b-41d4-a716-446655440000 --expires 1h) fanfare tail user:7")]
+  FANFARE_TOKEN=$(fanfare token --user 7 --tasks 550e8400-e29b-41d4-a716-446655440000 --expires 1h) fanfare tail user:7"
+)]
 pub(crate) struct Token {
     /// Whose token
     #[arg(long, value_name = "ID")]
@@ -162,7 +192,8 @@ pub(crate) struct Publish {
 /// A line for each on a terminal, JSON (the event as it came) a line otherwise. Comes back by itself when the
 /// connection is lost, from where it was; Ctrl-C ends it.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("what").required(true).args(["room", "bus"]), after_help = "\
+#[command(override_usage = "fanfare tail [OPTIONS] <ROOM>\n       fanfare tail [OPTIONS] --bus <PATTERN>",
+          group = ArgGroup::new("what").required(true).args(["room", "bus"]), after_help = "\
 Examples:
   fanfare tail task:550e8400-e29b-41d4-a716-446655440000
   fanfare tail user:7 --count 1
@@ -183,6 +214,9 @@ pub(crate) struct Tail {
     /// The name of this device: begins after what it has acknowledged
     #[arg(long, value_name = "NAME", conflicts_with = "bus")]
     pub(crate) device: Option<DeviceId>,
+    /// Acknowledge for the device what was printed: it is not sent to it again
+    #[arg(long, requires = "device")]
+    pub(crate) ack: bool,
     /// Stop after this many events
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: Option<u64>,
@@ -195,6 +229,45 @@ pub(crate) struct Tail {
     /// No notes on standard error
     #[arg(long, short)]
     pub(crate) quiet: bool,
+}
+
+/// Print what a room keeps
+///
+/// The oldest event first. A line for each on a terminal, JSON (the event as it came) a line otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fanfare history task:550e8400-e29b-41d4-a716-446655440000
+  fanfare history user:7 --newest --count 10")]
+pub(crate) struct History {
+    /// task:UUID or user:ID
+    #[arg(value_name = "ROOM")]
+    pub(crate) room: RoomId,
+    /// Begin after this position, EPOCH:SEQ
+    #[arg(long, value_name = "POSITION", conflicts_with = "newest")]
+    pub(crate) since: Option<Position>,
+    /// The newest event first
+    #[arg(long)]
+    pub(crate) newest: bool,
+    /// Stop after this many events
+    #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// How to print: auto is pretty on a terminal and json otherwise
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Auto)]
+    pub(crate) format: Format,
+}
+
+/// Show what a user has not read
+///
+/// And how far each of the user's devices got. Lines on a terminal, JSON otherwise.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fanfare inbox 7")]
+pub(crate) struct Inbox {
+    /// Whose
+    #[arg(value_name = "USER")]
+    pub(crate) user: UserId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -253,19 +326,23 @@ pub(crate) struct Exec {
 
 /// Print a completion script for a shell
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(
+    override_usage = "fanfare completions <SHELL>",
+    after_help = "\
 Examples:
   fanfare completions bash > ~/.local/share/bash-completion/completions/fanfare
   fanfare completions zsh > ~/.zfunc/_fanfare
-  fanfare completions fish > ~/.config/fish/completions/fanfare.fish")]
+  fanfare completions fish > ~/.config/fish/completions/fanfare.fish"
+)]
 pub(crate) struct Completions {
     /// Which shell
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
 }
 
-fn server(text: &str) -> Result<Server, fanfare_websocket::client::Error> {
-    text.parse()
+fn server(text: &str) -> Result<Server, String> {
+    let wrong = |error| format!("{error}; give it as {SERVER}, by --url or FANFARE_URL");
+    text.parse().map_err(wrong)
 }
 
 /// A key with a line break in it is a mistake to be told here. An empty one is as good as none ([`Connection::given`]).
@@ -369,5 +446,114 @@ mod tests {
         ];
         let cli = Cli::try_parse_from(words).unwrap();
         assert!(!format!("{cli:?}").contains("hush"));
+        for secret in ["--api-key", "--token", "--token-secret"] {
+            let words = ["fanfare", secret, "hush hush", "tail", "user:7"];
+            let error = Cli::understand(words).unwrap_err().render().to_string();
+            assert!(!error.contains("hush"), "{error}");
+            assert!(error.contains("spaces"), "{error}");
+        }
+    }
+
+    /// The rows of the table whose first column has this head, in a part of `docs/cli.md`; a row is its cells.
+    fn table(part: &str, head: &str) -> Vec<Vec<String>> {
+        let rows = part
+            .lines()
+            .skip_while(|line| !line.starts_with(&format!("| {head} |")))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'));
+        // `\|` is a bar within a cell.
+        let cells = |row: &str| {
+            let row = row.trim_matches('|').replace("\\|", "\u{0}");
+            let cells = row.split('|').map(|cell| cell.trim().replace('\u{0}', "|"));
+            cells.collect()
+        };
+        rows.map(cells).collect()
+    }
+
+    /// The flag and default of each argument, as a row begins.
+    fn defined<'a>(arguments: impl Iterator<Item = &'a clap::Arg>) -> Vec<Vec<String>> {
+        arguments
+            .filter(|argument| !["help", "version"].contains(&argument.get_id().as_str()))
+            .map(|argument| {
+                let values: Vec<_> = argument
+                    .get_value_names()
+                    .unwrap_or_default()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect();
+                let takes = argument.get_action().takes_values() && !values.is_empty();
+                let long = argument.get_long().map(|long| format!("--{long}"));
+                let words: Vec<_> = long
+                    .into_iter()
+                    .chain(takes.then(|| values.join(" ")))
+                    .collect();
+                let mut flag = format!("`{}`", words.join(" "));
+                if let Some(short) = argument.get_short() {
+                    flag += &format!(", `-{short}`");
+                }
+                let default = argument
+                    .get_default_values()
+                    .first()
+                    .filter(|_| takes)
+                    .map_or_else(String::new, |value| format!("`{}`", value.display()));
+                vec![flag, default]
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_document_has_each_flag_and_variable_and_no_other() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/cli.md");
+        let document = std::fs::read_to_string(path).unwrap();
+        let mut cli = Cli::command();
+        cli.build();
+        let begins = |mut row: Vec<String>| {
+            assert!(row.len() == 3 && !row[2].is_empty(), "{row:?}");
+            row.truncate(2);
+            row
+        };
+        let globals: Vec<_> = cli.get_arguments().filter(|a| a.is_global_set()).collect();
+        let part = document.split("\n## ").nth(1).unwrap();
+        let rows: Vec<_> = table(part, "flag").into_iter().map(begins).collect();
+        assert_eq!(rows, defined(globals.iter().copied()));
+
+        let mut variables: Vec<_> = globals
+            .iter()
+            .filter_map(|argument| argument.get_env())
+            .map(|name| format!("`{}`", name.display()))
+            .collect();
+        variables.extend(["`FANFARE_TASK`".to_owned(), "`NO_COLOR`".to_owned()]);
+        let rows = table(part, "variable").into_iter();
+        assert_eq!(
+            rows.map(|row| row[0].clone()).collect::<Vec<_>>(),
+            variables
+        );
+
+        for command in cli.get_subcommands().filter(|c| c.get_name() != "help") {
+            let name = command.get_name();
+            let part = document
+                .split("\n## ")
+                .find(|part| part.starts_with(&format!("fanfare {name}\n")))
+                .unwrap_or_else(|| panic!("{name} has no part"));
+            let rows = table(part, "flag");
+            for argument in command.get_arguments() {
+                let values = argument.get_possible_values();
+                for value in values
+                    .iter()
+                    .filter(|_| argument.get_action().takes_values())
+                {
+                    assert!(
+                        part.contains(&format!("`{}`", value.get_name())),
+                        "{name}: {value:?}"
+                    );
+                }
+            }
+            let mut rows: Vec<_> = rows.into_iter().map(begins).collect();
+            let own = command.get_arguments().filter(|a| !a.is_global_set());
+            let mut defined = defined(own);
+            rows.sort();
+            defined.sort();
+            assert_eq!(rows, defined, "{name}");
+        }
     }
 }

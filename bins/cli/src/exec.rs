@@ -44,16 +44,18 @@ pub(crate) async fn run(args: Exec, connection: &Connection) -> Result<u8, Error
         None => fresh_task(),
     };
     let notes = Notes::new(args.quiet);
-    notes.say(&format!("task {task}"));
     let user = args
         .user
         .first()
         .map_or_else(String::new, |user| format!("user={user}&"));
     notes.say(&format!(
-        "watch it with `fanfare tail task:{task}` or at {}/#{user}task={task}",
+        "task {task}, to be seen by\n  fanfare tail task:{task}\n  {}/#{user}task={task}",
         connection.url
     ));
-    let (shared, news) = Shared::new(Feed::new(fresh_id().to_string()), Secrets::of(connection));
+    let (shared, news) = Shared::new(
+        Feed::new(task, fresh_id().to_string()),
+        Secrets::of(connection),
+    );
     let command = shown(&args.command);
     // What comes through a user's room names that room only: so the data says which task it is about.
     let created = match &args.title {

@@ -4,6 +4,8 @@
 mod args;
 mod error;
 mod exec;
+mod history;
+mod inbox;
 mod publish;
 mod tail;
 mod token;
@@ -11,17 +13,18 @@ mod token;
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 use args::{Cli, Command};
 use error::Error;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let cli = Cli::understand(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match run(cli) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             if !matches!(error, Error::BrokenPipe) {
-                let _ = writeln!(stderr(), "fanfare: {error}");
+                let _ = writeln!(stderr(), "fanfare: {}", error.words());
             }
             ExitCode::from(error.status())
         }
@@ -34,6 +37,8 @@ fn run(cli: Cli) -> Result<u8, Error> {
         Command::Token(args) => token::run(args, connection)?,
         Command::Publish(args) => smol::block_on(publish::run(args, connection))?,
         Command::Tail(args) => smol::block_on(tail::run(args, connection))?,
+        Command::History(args) => smol::block_on(history::run(args, connection))?,
+        Command::Inbox(args) => smol::block_on(inbox::run(args, connection))?,
         Command::Exec(args) => return smol::block_on(exec::run(args, connection)),
         Command::Completions(args) => {
             let mut script = Vec::new();

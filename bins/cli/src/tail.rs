@@ -3,12 +3,16 @@
 mod pretty;
 
 use std::io::{IsTerminal, Write, stderr, stdout};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use async_io::Timer;
 use async_signal::{Signal, Signals};
-use fanfare_core::{Endpoint, RoomId, UserId};
-use fanfare_websocket::client::{Access, Client, Gap, Incoming, Message, Notice, Secret};
+use fanfare_core::{Endpoint, RoomId, Seq, UserId};
+use fanfare_websocket::client::{
+    self, Access, Client, Event, Gap, Incoming, Message, Notice, Op, Secret, Welcome,
+};
 use futures::StreamExt;
+use serde::Deserialize;
 
 use crate::args::{Connection, Format, Since, Tail};
 use crate::error::Error;
@@ -17,6 +21,9 @@ use pretty::Pretty;
 
 /// How long a token lives that tail makes for itself; each attempt to connect gets a new one.
 const OWN_TOKEN: Duration = Duration::from_secs(3_600);
+
+/// How long what was printed waits to be acknowledged, so that many are acknowledged at once.
+const ACK_WAIT: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run(args: Tail, connection: &Connection) -> Result<(), Error> {
     let mut signals =
@@ -32,6 +39,11 @@ pub(crate) async fn run(args: Tail, connection: &Connection) -> Result<(), Error
 }
 
 async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
+    if args.ack && !matches!(args.room, Some(RoomId::User(_))) {
+        return Err(Error::Usage(
+            "--ack goes with a user's room: fanfare tail user:ID --device NAME --ack".to_owned(),
+        ));
+    }
     let (endpoint, access) = open(&args, connection)?;
     let mut client = Client::new(connection.url.clone(), endpoint, access);
     if let Some(device) = &args.device {
@@ -43,11 +55,17 @@ async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
         _ => client,
     };
     let mut connection = client.connect().await?;
-    let printer = Printer::new(&args);
+    let printer = Printer::new(args.format, args.quiet);
+    let mut acks = Acks::new(args.room.filter(|_| args.ack));
     let mut left = args.count;
     let mut away = false;
     loop {
-        let message = match connection.next().await? {
+        let next = async { Some(connection.next().await) };
+        let Some(next) = smol::future::or(next, acks.due()).await else {
+            acks.send(&mut connection).await;
+            continue;
+        };
+        let message = match next? {
             Incoming::Message(message) => message,
             Incoming::Lost { error, wait } => {
                 // Once for each outage: every attempt would fill the screen.
@@ -71,7 +89,9 @@ async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
                 }
                 printer.print(&message)?;
                 left = left.map(|left| left - 1);
+                acks.note(event);
                 if left == Some(0) {
+                    acks.send(&mut connection).await;
                     connection.close().await;
                     return Ok(());
                 }
@@ -81,6 +101,8 @@ async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
                     check_user(args.room, welcome.user.as_deref())?;
                     if std::mem::take(&mut away) {
                         printer.note("connected again");
+                    } else {
+                        printer.note(&format!("watching {}", watched(&args, welcome)));
                     }
                 }
                 if let Notice::Gap(gap) = &system.notice {
@@ -90,6 +112,59 @@ async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
                     printer.print(&message)?;
                 }
             }
+        }
+    }
+}
+
+/// What is to be acknowledged, gathered: a server takes only so many messages a second.
+struct Acks {
+    /// The user's room, where it is wanted.
+    room: Option<RoomId>,
+    waiting: Option<(Seq, Instant)>,
+}
+
+impl Acks {
+    const fn new(room: Option<RoomId>) -> Self {
+        Self {
+            room,
+            waiting: None,
+        }
+    }
+
+    fn note(&mut self, event: &Event) {
+        let seq = self.room.and_then(|room| event.rooms.get(&room));
+        if let Some(seq) = seq.filter(|_| !event.ephemeral) {
+            let due = self
+                .waiting
+                .map_or_else(|| Instant::now() + ACK_WAIT, |(_, due)| due);
+            self.waiting = Some((*seq, due));
+        }
+    }
+
+    /// Resolves when something is to be sent.
+    async fn due<T>(&self) -> Option<T> {
+        match self.waiting {
+            Some((_, due)) => {
+                Timer::at(due).await;
+            }
+            None => std::future::pending().await,
+        }
+        None
+    }
+
+    /// What can't be sent now is sent again by the server, and acknowledged then.
+    async fn send(&mut self, connection: &mut client::Connection) {
+        let positions = connection.positions();
+        let position = positions
+            .into_iter()
+            .find(|(room, _)| Some(*room) == self.room);
+        if let (Some((seq, _)), Some((_, position))) = (self.waiting.take(), position) {
+            let ack = Op::Ack {
+                reference: None,
+                epoch: position.epoch,
+                seq,
+            };
+            let _ = connection.send(&ack).await;
         }
     }
 }
@@ -141,6 +216,30 @@ fn check_user(room: Option<RoomId>, user: Option<&str>) -> Result<(), Error> {
     }
 }
 
+/// What is watched, and of a task where it stands: a mistyped id is a room too, in which nothing happens.
+fn watched(args: &Tail, welcome: &Welcome) -> String {
+    #[derive(Deserialize)]
+    struct State {
+        status: String,
+    }
+    let Some(room) = args.room else {
+        let patterns: Vec<_> = args.bus.iter().map(ToString::to_string).collect();
+        return format!("{} on the bus", patterns.join(", "));
+    };
+    let state = welcome
+        .rooms
+        .get(&room)
+        .and_then(|head| head.state.as_ref());
+    let state = state.and_then(|state| serde_json::from_str::<State>(state.as_str()).ok());
+    match state {
+        Some(State { status }) if status == "unknown" => {
+            format!("{room}; nothing is known of it yet")
+        }
+        Some(State { status }) => format!("{room}, which is {status}"),
+        None => room.to_string(),
+    }
+}
+
 /// What is said of events that won't come. Of another epoch it is not known how many they were.
 fn missing(gap: &Gap) -> String {
     let (room, reason) = (gap.room, &gap.reason);
@@ -155,25 +254,26 @@ fn missing(gap: &Gap) -> String {
     }
 }
 
-struct Printer {
+/// Prints messages as they come: for people, or as JSON.
+pub(crate) struct Printer {
     pretty: Option<Pretty>,
     quiet: bool,
 }
 
 impl Printer {
-    fn new(args: &Tail) -> Self {
-        let pretty = match args.format {
+    pub(crate) fn new(format: Format, quiet: bool) -> Self {
+        let pretty = match format {
             Format::Auto => stdout().is_terminal(),
             Format::Pretty => true,
             Format::Json => false,
         };
         Self {
             pretty: pretty.then(Pretty::of_stdout),
-            quiet: args.quiet,
+            quiet,
         }
     }
 
-    fn print(&self, message: &Message) -> Result<(), Error> {
+    pub(crate) fn print(&self, message: &Message) -> Result<(), Error> {
         let mut line = self
             .pretty
             .as_ref()

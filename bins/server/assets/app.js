@@ -2,7 +2,7 @@
 
 import { connect } from './fanfare.js';
 import { TASKS_MAX, format, isUser, read, write } from './address.js';
-import { byId, copy, isTaskId, memory, taskOf } from './dom.js';
+import { byId, copyFrom, isTaskId, memory, taskOf } from './dom.js';
 import { Notifications } from './notifications.js';
 import { RecentTasks } from './recent.js';
 import { TaskPanel } from './task-panel.js';
@@ -17,11 +17,18 @@ let view = read();
 let fanfare;
 /** The user's room when this page came to it: what has a higher number happened before the viewer's eyes. */
 let firstSeq = null;
+/** How the command line is called where this server was started. */
+let fanfareCommand = 'fanfare';
 /** @type {Map<string, TaskPanel>} */
 const panels = new Map();
 
 const href = (task) => format({ user: view.user, tasks: [...new Set([...panels.keys(), task])] });
-const notifications = new Notifications({ open, href });
+const notifications = new Notifications({
+  open,
+  href,
+  // Without a connection the next look says it.
+  read: (upTo) => { fanfare.read({ upTo }).catch(() => {}); },
+});
 const recent = new RecentTasks({ open, href, live: () => fanfare?.state.state === 'live' });
 
 function begin() {
@@ -74,7 +81,7 @@ function openByItself(task) {
 
 function add(id) {
   const { user } = view;
-  const panel = new TaskPanel(id, { user, send: (...what) => fanfare.send(...what), onClose: () => close(id) });
+  const panel = new TaskPanel(id, { user, command: command(user, id), send: (...what) => fanfare.send(...what), onClose: () => close(id) });
   panels.set(id, panel);
   byId('watching').append(panel.node);
   const { room } = panel;
@@ -136,10 +143,11 @@ function showUser() {
   byId('other-number').textContent = other;
   byId('same-user').href = format({ user });
   byId('other-user').href = format({ user: other });
-  byId('command').firstElementChild.textContent = command(user);
+  byId('command').querySelector('code').textContent = command(user);
 }
 
-const command = (user) => `fanfare exec --user ${user} -- ping -c 5 127.0.0.1`;
+/** A command that takes some seconds, as the server's own welcome has it. */
+const command = (user, task) => `${fanfareCommand} exec ${task ? `--task ${task} ` : ''}--user ${user} -- sh -c 'for n in 25 50 75 100; do sleep 1; echo "$n%"; done'`;
 
 function chooseUser(user) {
   if (user === view.user) return;
@@ -189,8 +197,8 @@ function wire() {
     byId('task-id').value = '';
     open(id);
   });
-  byId('new-task').addEventListener('click', () => open(crypto.randomUUID()));
-  byId('copy-command').addEventListener('click', () => copy(byId('copy-command'), command(view.user)));
+  for (const button of document.querySelectorAll('.new-task')) button.addEventListener('click', () => open(crypto.randomUUID()));
+  copyFrom(byId('command'));
   byId('bell').addEventListener('click', toggleNotifications);
   byId('theme').addEventListener('click', toggleTheme);
   byId('help').addEventListener('click', () => byId('keys').showModal());
@@ -211,6 +219,10 @@ function wire() {
   listenToKeys({ panels, open, close, toggleNotifications, toggleTheme, show });
 }
 
+try {
+  const response = await fetch('/command.txt');
+  if (response.ok) fanfareCommand = await response.text();
+} catch { /* The server is away already: the connection says so. */ }
 wire();
 show('watching');
 begin();

@@ -51,6 +51,12 @@ export async function copy(button, text) {
   button.dataset.timer = String(setTimeout(() => { button.textContent = before; }, 1500));
 }
 
+/** Makes a command's button copy it. @param {HTMLElement} node A `.command`. */
+export function copyFrom(node) {
+  const button = node.querySelector('button');
+  button.addEventListener('click', () => copy(button, node.querySelector('code').textContent));
+}
+
 /** What is remembered between visits; a browser may forbid it, then nothing is. */
 export const memory = {
   get(key) { try { return JSON.parse(localStorage.getItem(`fanfare.${key}`)); } catch { return null; } },

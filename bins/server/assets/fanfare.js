@@ -49,7 +49,7 @@
  * @property {string} [task] A task to join, and the default room of `send`.
  * @property {string} [device] This device's name, 1 to 64 of `A-Za-z0-9._-`.
  * @property {Positions} [since] Where to resume: what `positions` gave.
- * @property {number} [maxPending] Sends that may wait for an answer. Default 100.
+ * @property {number} [maxPending] Sends, reads and acknowledgements that may wait for an answer. Default 100.
  * @property {number} [sendTimeoutMs] How long a send may take, reconnecting included. Default 15,000.
  * @property {number} [connectTimeoutMs] How long an attempt may take, the token included. Default 15,000.
  * @property {number} [backoffMs] Upper bound of the first wait; it doubles with each failure. Default 500.
@@ -107,6 +107,7 @@ export class Fanfare {
   /** @type {State} */
   #state = { state: 'closed' };
   #welcome = null;
+  #unread = null;
   #socket = null;
   #goodbye = null;
   #attempt = 0;
@@ -150,6 +151,9 @@ export class Fanfare {
 
   /** The user that the token names, `user:7`, or null before the first welcome. @returns {string|null} */
   get user() { return this.#welcome?.user ?? null; }
+
+  /** How many notifications the user has not read, on whatever device, or null before the first welcome. @returns {number|null} */
+  get unread() { return this.#unread; }
 
   /** The joined rooms' positions: hand them to `since` of a later `connect`. @returns {Positions} */
   get positions() {
@@ -211,13 +215,24 @@ export class Fanfare {
   send(type, data, { task, id = uuid(), ephemeral, key, timeoutMs = this.#options.sendTimeoutMs } = {}) {
     const room = task ? roomOf(task) : [this.#home, ...this.#rooms.keys()].find((name) => name?.startsWith('task:') && this.#rooms.has(name));
     if (!room) return Promise.reject(new FanfareError('no_room', 'no task is joined: join one or name it in `task`'));
-    if ([...this.#pending.values()].filter(({ kind }) => kind === 'send').length >= this.#options.maxPending) {
-      return Promise.reject(new FanfareError('too_many_pending', `${this.#options.maxPending} sends wait for an answer already`));
-    }
-    if (ephemeral && this.#state.state !== 'live') {
-      return Promise.reject(new FanfareError('connection_lost', 'an ephemeral event does not wait for a connection'));
-    }
-    return this.#request('send', { op: 'send', room, type, data, id, ephemeral, key }, { repeat: !ephemeral, timeoutMs });
+    return this.#say({ op: 'send', room, type, data, id, ephemeral, key }, { repeat: !ephemeral, timeoutMs });
+  }
+
+  /**
+   * Says that the user has read notifications; all devices are told by an `inbox:read`, and `unread` falls.
+   * @param {{upTo: number}|{ids: string[]}} which Up to a number in the user's room, or by the events' ids.
+   * @returns {Promise<{unread: number, seq?: number}>}
+   */
+  read({ upTo, ids }) { return this.#say({ op: 'read', up_to: upTo, ids }); }
+
+  /**
+   * Says that this device has what came through the user's room: a later connection with the same `device` and without
+   * `since` begins after that. @returns {Promise<{epoch: string, seq: number}>}
+   */
+  ack() {
+    const { position } = this.#rooms.get(this.user) ?? {};
+    if (!Number.isSafeInteger(position?.seq)) return Promise.reject(new FanfareError('connection_lost', 'there is nothing to acknowledge yet'));
+    return this.#say({ op: 'ack', ...position });
   }
 
   /** Connects now: ends a wait, or opens again after `closed`, with the positions that were reached. */
@@ -300,6 +315,7 @@ export class Fanfare {
   #welcomed(frame) {
     clearTimeout(this.#timers.connect);
     this.#welcome = frame.data;
+    this.#unread = frame.data.inbox?.unread ?? null;
     this.#tokenProven = true;
     this.#liveAt = Date.now();
     this.#watch();
@@ -329,7 +345,7 @@ export class Fanfare {
   #join(entry) {
     const { room, position } = entry;
     const since = Number.isSafeInteger(position?.seq) ? position : undefined;
-    this.#request('join', { op: 'join', room, since }).catch((error) => {
+    this.#request({ op: 'join', room, since }).catch((error) => {
       // A lost connection is no refusal: after the next welcome it is asked again.
       if (['connection_lost', 'closed', 'draining'].includes(error.code) || this.#rooms.get(room) !== entry) return;
       const knewIt = entry.info !== null;
@@ -345,7 +361,7 @@ export class Fanfare {
       const left = (this.#leaving.get(room) ?? 0) - 1;
       if (left > 0) this.#leaving.set(room, left); else this.#leaving.delete(room);
     };
-    this.#request('leave', { op: 'leave', room }).then(done, done);
+    this.#request({ op: 'leave', room }).then(done, done);
   }
 
   #joined(info, frame) {
@@ -391,6 +407,7 @@ export class Fanfare {
   }
 
   #arrived(frame) {
+    this.#unread = frame.unread ?? this.#unread;
     const fresh = {};
     for (const [room, seq] of Object.entries(frame.rooms)) {
       const entry = this.#rooms.get(room);
@@ -443,7 +460,18 @@ export class Fanfare {
     }
   }
 
-  #request(kind, message, { repeat = false, timeoutMs = 0 } = {}) {
+  /** What the page asks for, of which only so much may wait. Without `repeat` it is of its moment. */
+  #say(message, { repeat = false, timeoutMs = this.#options.sendTimeoutMs } = {}) {
+    if ([...this.#pending.values()].filter(({ said }) => said).length >= this.#options.maxPending) {
+      return Promise.reject(new FanfareError('too_many_pending', `${this.#options.maxPending} wait for an answer already`));
+    }
+    if (!repeat && this.#state.state !== 'live') {
+      return Promise.reject(new FanfareError('connection_lost', 'what is of its moment does not wait for a connection'));
+    }
+    return this.#request(message, { repeat, timeoutMs, said: true });
+  }
+
+  #request(message, { repeat = false, timeoutMs = 0, said = false } = {}) {
     if (this.#state.state === 'closed') return Promise.reject(new FanfareError('closed', 'the connection is closed'));
     const ref = ++this.#ref;
     const text = JSON.stringify({ ...message, ref });
@@ -452,7 +480,7 @@ export class Fanfare {
       return Promise.reject(new FanfareError('too_large', `a message may have ${max} bytes`));
     }
     return new Promise((resolve, reject) => {
-      const request = { ref, kind, text, repeat, resolve, reject, sent: false, timer: 0 };
+      const request = { ref, said, text, repeat, resolve, reject, sent: false, timer: 0 };
       if (timeoutMs) request.timer = setTimeout(() => this.#settle(ref, new FanfareError('timeout', 'no answer came in time')), timeoutMs);
       this.#pending.set(ref, request);
       this.#pump();
@@ -508,7 +536,7 @@ export class Fanfare {
     if (this.#state.state !== 'live' || this.#pinging) return;
     this.#pinging = true;
     this.#timers.pong = setTimeout(() => this.#lost(1006, 'the server does not answer'), PONG_MS);
-    this.#request('ping', { op: 'ping' }).catch(() => {}).finally(() => {
+    this.#request({ op: 'ping' }).catch(() => {}).finally(() => {
       this.#pinging = false;
       clearTimeout(this.#timers.pong);
     });
@@ -531,7 +559,7 @@ export class Fanfare {
     try {
       await this.#ask('expiring');
       if (this.#state.state !== 'live') return;
-      await this.#request('auth', { op: 'auth', token: this.#token });
+      await this.#request({ op: 'auth', token: this.#token });
       this.#tokenProven = true;
     } catch { /* The server closes with 4005 when the old one has run out, and the next attempt asks again. */ }
   }

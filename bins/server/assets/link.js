@@ -9,13 +9,14 @@ export function showLink({ state, reason, code, retryAt, attempt }) {
   const text = {
     connecting: attempt ? 'Connecting again…' : 'Connecting…',
     live: 'Connected',
-    waiting: `Offline: ${failed}`,
+    waiting: `Offline: ${failed}.`,
     closed: `Closed: ${failed}. It stays closed until you connect again.`,
   }[state];
   byId('link').dataset.state = state;
+  document.body.dataset.link = state;
   // Written on change only: a screen reader would say it every second.
   if (byId('link-text').textContent !== text) byId('link-text').textContent = text;
-  byId('link-wait').textContent = state === 'waiting' && seconds > 0 ? `in ${seconds} s` : '';
+  byId('link-wait').textContent = state === 'waiting' && seconds > 0 ? `Next try in ${seconds} s` : '';
   byId('link-now').hidden = state !== 'waiting' && state !== 'closed';
   byId('link-now').textContent = state === 'closed' ? 'Connect again' : 'Connect now';
 }

@@ -1,6 +1,7 @@
 /** A task's output: lines as they come, the newest in sight unless the reader scrolled up, a bounded number of them. */
 
 import { plain } from './dom.js';
+import { Tail } from './tail.js';
 
 /** Lines kept in the page. */
 export const LINES_MAX = 2_000;
@@ -10,7 +11,6 @@ const LINE_MAX = 4_000;
 const FLUSH_MS = 50;
 
 export class LogView {
-  #box;
   #lines;
   #partial;
   #cut;
@@ -20,18 +20,16 @@ export class LogView {
   #timer = 0;
   #dropped = 0;
   #unseen = 0;
-  #following = true;
+  #tail;
 
   /** @param {{box: HTMLElement, lines: HTMLElement, partial: HTMLElement, cut: HTMLElement, newest: HTMLElement, empty: HTMLElement}} parts */
   constructor({ box, lines, partial, cut, newest, empty }) {
-    this.#box = box;
     this.#lines = lines;
     this.#partial = partial;
     this.#cut = cut;
     this.#newest = newest;
     this.#empty = empty;
-    box.addEventListener('scroll', () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => { if (this.#following) this.#toEnd(); }).observe(box);
+    this.#tail = new Tail(box, () => this.#mark());
   }
 
   /** @param {{stream?: string, text: string}[]} lines */
@@ -56,8 +54,8 @@ export class LogView {
   note(text) { this.add([{ stream: 'note', text }]); }
 
   jump() {
-    this.#following = true;
-    this.#toEnd();
+    this.#tail.jump();
+    this.#mark();
   }
 
   #later() { this.#timer ||= setTimeout(() => this.#flush(), FLUSH_MS); }
@@ -80,25 +78,14 @@ export class LogView {
     this.#cut.hidden = this.#dropped === 0;
     this.#cut.textContent = `${this.#dropped.toLocaleString('en')} earlier lines are not kept in this page.`;
     this.#empty.hidden = this.#lines.childElementCount > 0 || !this.#partial.hidden;
-    if (this.#following) this.#toEnd(); else this.#unseen += added.length;
-    this.#mark();
-  }
-
-  #scrolled() {
-    // An element that is not shown has no height, and says nothing about what its reader wants.
-    if (!this.#box.clientHeight) return;
-    this.#following = this.#box.scrollHeight - this.#box.scrollTop - this.#box.clientHeight < 24;
-    this.#mark();
-  }
-
-  #toEnd() {
-    this.#box.scrollTop = this.#box.scrollHeight;
+    this.#unseen += added.length;
+    this.#tail.grown();
     this.#mark();
   }
 
   #mark() {
-    if (this.#following) this.#unseen = 0;
-    this.#newest.hidden = this.#following;
+    if (this.#tail.following) this.#unseen = 0;
+    this.#newest.hidden = this.#tail.following;
     this.#newest.textContent = this.#unseen ? `Jump to newest (${this.#unseen} more)` : 'Jump to newest';
   }
 }

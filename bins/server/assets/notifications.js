@@ -10,10 +10,10 @@ const AGAIN = 30;
 
 const WORDS = {
   'task:created': 'Task created', 'task:started': 'Task started', 'task:completed': 'Task completed', 'task:failed': 'Task failed',
-  'task:cancelled': 'Task cancelled', 'task:deleted': 'Task deleted', 'task:status': 'Output',
+  'task:cancelled': 'Task cancelled', 'task:deleted': 'Task deleted', 'user:notification': 'Notification',
 };
-/** Too frequent to be news. */
-const QUIET = new Set(['task:status', 'task:started']);
+/** No news: the server does not count it as unread either. */
+const QUIET = new Set(['task:started']);
 
 export class Notifications {
   #list = byId('notes');
@@ -25,8 +25,11 @@ export class Notifications {
   #seen = 0;
   #unseen = new Set();
 
-  /** @param {{open: (task: string) => void, href: (task: string) => string}} options */
-  constructor({ open, href }) {
+  #read;
+
+  /** @param {{open: (task: string) => void, href: (task: string) => string, read: (upTo: number) => void}} options */
+  constructor({ open, href, read }) {
+    this.#read = read;
     this.#open = open;
     this.#href = href;
     byId('mark-seen').addEventListener('click', () => this.look());
@@ -73,8 +76,10 @@ export class Notifications {
     const seq = event.rooms[`user:${this.#user}`];
     const task = taskOf(event);
     if (!event.ephemeral) this.#head = Math.max(this.#head, seq);
+    // Another device looked, or another browser.
+    if (event.type === 'inbox:read') return this.#sawUpTo(event.data.up_to ?? 0);
     if (task) remember(task, titleOf(event.data));
-    if (event.type === 'task:status' && this.#merge(event, task, seq)) return;
+    if (event.type === 'task:status') return; // Output is shown where the task is.
     const { node, find } = fromTemplate('note-template');
     node.dataset.type = event.type;
     node.dataset.seq = String(seq);
@@ -91,7 +96,7 @@ export class Notifications {
     find('.what').textContent = WORDS[event.type] ?? event.type;
     find('.about').textContent = this.#about(event, task);
     setTime(find('time'), event.at);
-    find('.seq').textContent = event.ephemeral ? 'not kept' : `#${seq}`;
+    node.title = event.ephemeral ? 'not kept' : `#${seq}`;
     this.#put(node);
     if (seq > this.#seen && !event.ephemeral && !QUIET.has(event.type)) {
       this.#unseen.add(seq);
@@ -100,8 +105,9 @@ export class Notifications {
     this.#show();
   }
 
-  /** The user looked: nothing is new any more, in all tabs of this browser. */
+  /** The user looked: nothing is new any more, in all tabs of this browser, and on all devices that are connected. */
   look() {
+    if (this.#unseen.size) this.#read(this.#head);
     if (this.#unseen.size || this.#seen < this.#head) this.#remember(this.#head);
     this.#sawUpTo(this.#head);
   }
@@ -114,17 +120,6 @@ export class Notifications {
     const fallback = task ? task.slice(0, 8) : JSON.stringify(data);
     const code = type === 'task:failed' && Number.isInteger(data?.exit_code) ? ` (exit code ${data.exit_code})` : '';
     return `${plain(text ?? fallback ?? '').slice(0, 300)}${code}`;
-  }
-
-  /** Output of the same task in a row is one line: it counts up. */
-  #merge(event, task, seq) {
-    const newest = this.#list.firstElementChild;
-    if (newest?.dataset.type !== 'task:status' || newest.dataset.task !== (task ?? undefined)) return false;
-    newest.dataset.times = String(Number(newest.dataset.times ?? 1) + 1);
-    newest.querySelector('.what').textContent = `Output, ${newest.dataset.times} times`;
-    setTime(newest.querySelector('time'), event.at);
-    newest.querySelector('.seq').textContent = `#${newest.dataset.seq}–${seq}`;
-    return true;
   }
 
   #put(row) {

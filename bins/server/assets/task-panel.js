@@ -1,8 +1,9 @@
 /** One watched task: how it stands, its output, its chat, its raw events. */
 
-import { clock, copy, duration, fromTemplate, plain, setTime, titleOf } from './dom.js';
+import { clock, copy, copyFrom, duration, fromTemplate, plain, setTime, titleOf } from './dom.js';
 import { LogView } from './log-view.js';
 import { gapText } from './gaps.js';
+import { Tail } from './tail.js';
 import { remember, titleFor } from './titles.js';
 
 const EVENTS_MAX = 500;
@@ -30,12 +31,16 @@ export class TaskPanel {
   #snapshotSeq = 0;
   #events = [];
   #eventCount = 0;
+  #eventsTail;
+  #messagesTail;
   #messages = new Map();
 
   /**
-   * @param {string} id @param {{user: string, send: Function, onClose: () => void}} options `send(type, data, {task, id})`.
+   * @param {string} id
+   * @param {{user: string, command: string, send: Function, onClose: () => void}} options `command` runs something as this
+   *   task; `send(type, data, {task, id})`.
    */
-  constructor(id, { user, send, onClose }) {
+  constructor(id, { user, command, send, onClose }) {
     this.id = id;
     this.room = `task:${id}`;
     this.#user = user;
@@ -58,6 +63,10 @@ export class TaskPanel {
     this.#log = new LogView({
       box: find('.log'), lines: find('.lines'), partial: find('.partial'), cut: find('.cut'), newest: find('.newest'), empty: find('.log-empty'),
     });
+    this.#eventsTail = new Tail(find('.events'));
+    this.#messagesTail = new Tail(find('.messages'));
+    find('.command code').textContent = command;
+    copyFrom(find('.command'));
     this.#showStatus();
   }
 
@@ -66,14 +75,14 @@ export class TaskPanel {
   /** The room was joined: what the server says of the task at that moment. */
   joined({ epoch, seq, state }) {
     this.#snapshotSeq = seq;
-    this.#find('.head').textContent = `seq ${seq}`;
+    this.#find('.head').textContent = `at #${seq}`;
     this.#find('.head').title = `The last event's number, in epoch ${epoch}`;
     if (state && state.status !== 'unknown') this.#reach(state.status, state.at);
     if (state?.last) this.#progress(state.last);
   }
 
   refused(error) {
-    this.#find('.log-empty').textContent = `This task can't be watched: ${error.message} (${error.code}).`;
+    this.#find('.log-empty').replaceChildren(`This task can't be watched: ${error.message} (${error.code}).`);
     this.#find('.log-empty').classList.add('error');
   }
 
@@ -95,7 +104,7 @@ export class TaskPanel {
   /** @param {import('./fanfare.js').FanfareEvent} event One of this task's room. */
   event(event) {
     const seq = event.rooms[this.room];
-    if (!event.ephemeral) this.#find('.head').textContent = `seq ${seq}`;
+    if (!event.ephemeral) this.#find('.head').textContent = `at #${seq}`;
     this.#record(event, seq);
     const [namespace, name] = event.type.split(':');
     if (namespace === 'chat') this.#message(event);
@@ -119,7 +128,8 @@ export class TaskPanel {
   }
 
   #progress(data) {
-    if (typeof data?.progress === 'number') this.#showProgress(Math.min(1, Math.max(0, data.progress)));
+    // In a replay it is what was, and completed is all of it.
+    if (typeof data?.progress === 'number' && this.#status !== 'completed') this.#showProgress(Math.min(1, Math.max(0, data.progress)));
   }
 
   #end(name, data) {
@@ -146,17 +156,22 @@ export class TaskPanel {
     if (!known && this.#status === 'started') bar.removeAttribute('value');
     else if (!known) bar.value = 0;
     for (const field of this.#find('form').elements) field.disabled = this.#status === 'deleted';
+    this.#find('.what-now').hidden = this.#status !== 'unknown';
+    this.#find('.quiet').hidden = this.#status === 'unknown';
+    this.#find('.quiet').textContent = this.ended ? 'It had no output.' : 'No output yet.';
     this.tick(Date.now());
   }
 
   /** Once a second: how long it has been at work. */
   tick(now) {
     const words = [];
-    if (this.#at) words.push(`${this.#status === 'started' ? 'since' : 'at'} ${clock(this.#at)}`);
+    if (this.#at) words.push(clock(this.#at));
     if (this.#status === 'started' && this.#at) words.push(`for ${duration(now - this.#at).replace(/\.\d/, '')}`);
     else if (this.ended && this.#startedAt) words.push(`after ${duration(this.#at - this.#startedAt)}`);
     if (this.#ending) words.push(this.#ending);
-    this.#find('.since').textContent = words.length ? words.join(' · ') : 'nothing was published to it yet';
+    const text = words.join(' · ');
+    this.#find('.since').textContent = text;
+    this.#find('.since').title = text;
   }
 
   #showProgress(part) {
@@ -173,16 +188,13 @@ export class TaskPanel {
     this.#find('.log').hidden = events;
     this.#find('.events').hidden = !events;
     this.node.dataset.shows = what;
-    if (events) {
-      this.#find('.events').replaceChildren(...this.#events.map((entry) => this.#eventRow(entry)));
-      this.#find('.events').scrollTop = this.#find('.events').scrollHeight;
-    } else this.jump();
+    if (events) this.#find('.events').replaceChildren(...this.#events.map((entry) => this.#eventRow(entry)));
+    this.jump();
   }
 
   jump() {
     this.#log.jump();
-    const list = this.#find('.events');
-    list.scrollTop = list.scrollHeight;
+    this.#eventsTail.jump();
   }
 
   writeMessage() { this.#find('.say').focus(); }
@@ -194,10 +206,9 @@ export class TaskPanel {
     if (this.#events.length > EVENTS_MAX) this.#events.shift();
     const list = this.#find('.events');
     if (list.hidden) return;
-    const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
     list.append(this.#eventRow({ event, seq }));
     if (list.childElementCount > EVENTS_MAX) list.firstElementChild.remove();
-    if (atEnd) list.scrollTop = list.scrollHeight;
+    this.#eventsTail.grown();
   }
 
   #eventRow({ event, seq }) {
@@ -231,9 +242,8 @@ export class TaskPanel {
     const list = this.#find('.messages');
     const row = fromTemplate('message-template');
     row.place = () => {
-      const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
       list.append(row.node);
-      if (atEnd || row.node.classList.contains('mine')) list.scrollTop = list.scrollHeight;
+      if (row.node.classList.contains('mine')) this.#messagesTail.jump(); else this.#messagesTail.grown();
     };
     this.#messages.set(id, row);
     if (this.#messages.size > MESSAGES_MAX) {

@@ -29,15 +29,26 @@ const PAGE: &[Asset] = &[
     asset!("/log-view.js", "log-view.js", JS),
     asset!("/notifications.js", "notifications.js", JS),
     asset!("/recent.js", "recent.js", JS),
+    asset!("/tail.js", "tail.js", JS),
     asset!("/task-panel.js", "task-panel.js", JS),
     asset!("/theme.js", "theme.js", JS),
     asset!("/titles.js", "titles.js", JS),
 ];
 
-/// What is served: with `dev` the page, too.
-pub(crate) fn list(dev: bool) -> Vec<Asset> {
-    let page = if dev { PAGE } else { &[] };
-    [CLIENT].into_iter().chain(page.iter().copied()).collect()
+/// The browser client, which is always served.
+pub(crate) fn client() -> Vec<Asset> {
+    vec![CLIENT]
+}
+
+/// The client and the page, which says `fanfare` for how the command line is called here.
+pub(crate) fn with_page(fanfare: &'static str) -> Vec<Asset> {
+    let command = Asset {
+        path: "/command.txt",
+        content_type: "text/plain; charset=utf-8",
+        bytes: fanfare.as_bytes(),
+    };
+    let page = PAGE.iter().copied();
+    [CLIENT, command].into_iter().chain(page).collect()
 }
 
 #[cfg(test)]
@@ -46,7 +57,8 @@ mod tests {
 
     #[test]
     fn every_file_of_the_page_is_in_the_binary() {
-        let served = list(true).len();
+        let made = ["/command.txt"].len();
+        let served = with_page("fanfare").len() - made;
         let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/assets"))
             .unwrap()
             .count();

@@ -12,6 +12,7 @@ use fanfare_websocket::{
 use smol::LocalExecutor;
 use uuid::Builder;
 
+use crate::assets;
 use crate::logs;
 use crate::open_files;
 use crate::secrets::{self, SecretError, Secrets};
@@ -116,9 +117,14 @@ fn serve(
     let options = ApiOptions {
         origins: config.allowed_origins.clone(),
         body_bytes: config.limits.data_bytes,
+        batch_bytes: config.batch_bytes,
         body_ms: config.publish_timeout_ms,
         dev: config.dev,
-        assets: crate::assets::list(config.dev),
+        assets: if config.dev {
+            assets::with_page(Started::find().fanfare())
+        } else {
+            assets::client()
+        },
     };
     let api = Api::new(shard.clone(), credentials, options);
     // As tasks: a future beside the executor is polled whenever a task wakes it, and would try an accept and a read each

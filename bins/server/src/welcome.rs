@@ -46,7 +46,7 @@ impl Started {
     }
 
     /// In the profile of the server, so that what both need is built once.
-    const fn fanfare(self) -> &'static str {
+    pub(crate) const fn fanfare(self) -> &'static str {
         match self {
             Self::ByCargo if cfg!(debug_assertions) => "cargo run -p fanfare --",
             Self::ByCargo => "cargo run --release -p fanfare --",

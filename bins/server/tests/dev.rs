@@ -175,20 +175,23 @@ fn the_task_that_is_printed_is_another_one_at_each_start() {
 #[test]
 fn the_command_line_is_named_as_it_is_there() {
     for (package, named) in [
-        (
-            Some("fanfare-server"),
-            "  cargo run -p fanfare -- exec --user 7 -- ",
-        ),
-        (Some("another"), "  fanfare exec --user 7 -- "),
-        (None, "  fanfare exec --user 7 -- "),
+        (Some("fanfare-server"), "cargo run -p fanfare --"),
+        (Some("another"), "fanfare"),
+        (None, "fanfare"),
     ] {
         let mut command = command(&["--dev", "--listen", "127.0.0.1:0"], &[]);
         match package {
             Some(package) => command.env("CARGO_PKG_NAME", package),
             None => command.env_remove("CARGO_PKG_NAME"),
         };
-        let out = Server::spawn(command).out_until("Ctrl-C");
-        assert!(out.contains(named), "{named}\n{out}");
+        let server = Server::spawn(command);
+        let out = server.out_until("Ctrl-C");
+        assert!(
+            out.contains(&format!("  {named} exec --user 7 -- ")),
+            "{out}"
+        );
+        let page = server.request("GET /command.txt", &[], "").body;
+        assert_eq!(page, named, "on the page");
     }
 }
 

@@ -72,7 +72,7 @@ type Meanings = BTreeMap<String, String>;
 /// Whether the value of `key` is another one in every run.
 fn varies(key: &str, text: &str) -> bool {
     match key {
-        "epoch" | "at" => true,
+        "epoch" | "at" | "seen" => true,
         "id" => text.len() == 36 && text.matches('-').count() == 4,
         _ => false,
     }

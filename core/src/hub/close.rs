@@ -22,7 +22,7 @@ impl Hub {
         {
             return;
         }
-        self.leave_all(conn);
+        self.leave_all(now, conn);
         let spread_ms = match code.retry() {
             Retry::After => 1 + self.bus.jitter(self.limits.drain_spread_ms),
             Retry::Now | Retry::Never => 0,
@@ -61,8 +61,8 @@ impl Hub {
     }
 
     /// Takes a connection out of everything.
-    pub(super) fn forget(&mut self, conn: ConnId) {
-        self.leave_all(conn);
+    pub(super) fn forget(&mut self, now: Now, conn: ConnId) {
+        self.leave_all(now, conn);
         if let Some(session) = self.sessions.remove(conn)
             && let Some(scheduled) = session.scheduled
         {
@@ -71,13 +71,16 @@ impl Hub {
         self.tell_drained();
     }
 
-    fn leave_all(&mut self, conn: ConnId) {
+    fn leave_all(&mut self, now: Now, conn: ConnId) {
         self.tasks.leave_all(conn);
         let device = self
             .sessions
             .get(conn)
             .and_then(|session| session.device.clone());
         for user in self.users.leave_all(conn) {
+            if let Some(device) = &device {
+                self.bus.depart(now.wall, user, device);
+            }
             self.devices.disconnect(user, device.clone());
         }
         if let Some(State::Bus(id)) = self.sessions.get(conn).map(|session| &session.state) {

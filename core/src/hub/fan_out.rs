@@ -4,6 +4,7 @@
 //! same rooms of the entry share one frame.
 
 use super::{Effect, Hub};
+use crate::bus::EventBus;
 use crate::catch_up::CatchUp;
 use crate::close::CloseCode;
 use crate::event::{Entry, Place, Retention};
@@ -30,11 +31,19 @@ struct FanOut<'a> {
 
 impl FanOut<'_> {
     /// The encoding for a receiver in these places; `None` where it is in none.
-    fn frame(&mut self, task: Option<&Place>, user: Option<&Place>) -> Option<Frame> {
+    fn frame(
+        &mut self,
+        bus: &EventBus,
+        task: Option<&Place>,
+        user: Option<&Place>,
+    ) -> Option<Frame> {
         let encode = || {
             let places = task.into_iter().chain(user);
-            self.entry
-                .encode(places.map(|place| (&place.room, place.seq)))
+            let unread = user.and_then(|place| user_of(place.room));
+            self.entry.encode(
+                places.map(|place| (&place.room, place.seq)),
+                unread.map(|user| bus.unread(user)),
+            )
         };
         match (task, user) {
             (None, None) => None,
@@ -120,7 +129,7 @@ impl Hub {
             }
             (task, user) = rooms;
         }
-        if let Some(frame) = fan_out.frame(task, user) {
+        if let Some(frame) = fan_out.frame(&self.bus, task, user) {
             let room = task.or(user).map(|place| place.room);
             let outbox = &mut session.outbox;
             let taken = match (&entry.event().retention, room) {
@@ -146,7 +155,7 @@ impl Hub {
     /// What no longer fits comes from the log, once the client has taken what waits: from entry `index` on.
     fn fall_behind(&mut self, conn: ConnId, index: u64) {
         if let Some(session) = self.sessions.get_mut(conn) {
-            let new = || Box::new(CatchUp::new(GapReason::Slow));
+            let new = || Box::new(CatchUp::new(GapReason::Slow, index));
             session.catch_up.get_or_insert_with(new);
         }
         self.read_the_rest(conn, index);

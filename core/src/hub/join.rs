@@ -50,11 +50,20 @@ impl Hub {
             .chain([RoomId::User(user)]);
         let entrances: Vec<(RoomId, Entrance)> = rooms
             .map(|room| {
-                let since = since.iter().find(|(named, _)| *named == room);
-                (
-                    room,
-                    self.enter(now, conn, room, since.map(|(_, position)| position)),
-                )
+                let named = since.iter().find(|(named, _)| *named == room);
+                let named = named.map(|(_, since)| self.bus.resume(now.wall, room, since));
+                let resume = match (room, &device) {
+                    (RoomId::User(user), Some(device)) => {
+                        // The device is known from now on, also where the client names a position of its own.
+                        let cursor = self.bus.arrive(now.wall, user, device, &self.devices);
+                        named.or_else(|| {
+                            let cursor = cursor.as_ref()?;
+                            Some(self.bus.resume_device(now.wall, user, cursor))
+                        })
+                    }
+                    (RoomId::User(_) | RoomId::Task(_), _) => named,
+                };
+                (room, self.enter(now, conn, room, resume))
             })
             .collect();
         self.devices.connect(user, device.clone());
@@ -66,6 +75,9 @@ impl Hub {
             heartbeat_ms: self.limits.heartbeat_ms,
             max_message_bytes: self.limits.message_bytes,
             expires_at,
+            inbox: protocol::Inbox {
+                unread: self.bus.unread(user),
+            },
             rooms: entrances.iter().map(standing).collect::<BTreeMap<_, _>>(),
         };
         self.say(now, conn, protocol::welcome(&welcome));
@@ -107,26 +119,20 @@ impl Hub {
             return Err(Error::TooManyRooms(self.limits.rooms_per_connection));
         }
         let since = since.filter(|_| !joined);
-        let entrance = self.enter(now, conn, room, since);
+        let resume = since.map(|since| self.bus.resume(now.wall, room, since));
+        let entrance = self.enter(now, conn, room, resume);
         self.say(now, conn, protocol::joined(room, &entrance.standing));
         self.catch_up(now, conn, room, &entrance);
         self.read_the_rest(conn, u64::MAX);
         Ok(entrance.standing)
     }
 
-    fn enter(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        room: RoomId,
-        since: Option<&Position>,
-    ) -> Entrance {
+    fn enter(&mut self, now: Now, conn: ConnId, room: RoomId, resume: Option<Resume>) -> Entrance {
         match room {
             RoomId::Task(task) => self.tasks.join(task, conn),
             RoomId::User(user) => self.users.join(user, conn),
         };
         let position = self.bus.position(room);
-        let resume = since.map(|since| self.bus.resume(now.wall, room, since));
         let (recovered, gap, after) = match resume {
             None => (None, None, None),
             Some(Resume::Complete { after }) => (Some(true), None, Some(after)),
@@ -163,7 +169,8 @@ impl Hub {
         if session.is_leaving() {
             return;
         }
-        let new = || Box::new(CatchUp::new(GapReason::Trimmed));
+        let new_from = self.bus.next_index();
+        let new = || Box::new(CatchUp::new(GapReason::Trimmed, new_from));
         let catch_up = session.catch_up.get_or_insert_with(new);
         catch_up.read(room, entrance.standing.epoch.clone(), after);
         self.ready(now.time, conn);

@@ -2,11 +2,12 @@
 
 use super::{Effect, Hub};
 use crate::auth::{AuthError, Principal};
+use crate::bus::Read;
 use crate::close::CloseCode;
 use crate::error::Error;
 use crate::event::{Draft, Publish, Target};
 use crate::heartbeat::Heartbeat;
-use crate::ids::{ConnId, RoomId};
+use crate::ids::{ConnId, Epoch, Position, RoomId, Seq};
 use crate::protocol::{self, LeftReason, Message, Op, Ref, Returned, Token};
 use crate::rate::Verdict;
 use crate::session::{Live, State};
@@ -110,6 +111,8 @@ impl Hub {
             }
             Op::Leave { room } => self.leave_room(now, conn, room),
             Op::Send { room, draft } => self.send(now, conn, room, draft),
+            Op::Ack { epoch, seq } => self.ack(now, conn, epoch.as_ref(), seq),
+            Op::Read(read) => self.read(now, conn, &read),
         }
     }
 
@@ -165,6 +168,67 @@ impl Hub {
             seq: receipt.rooms().first().map(|room| room.seq),
             ..Returned::default()
         })
+    }
+
+    /// Moves the cursor of the connection's device.
+    fn ack(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        named: Option<&Epoch>,
+        seq: Seq,
+    ) -> Result<Returned, Error> {
+        const NO_DEVICE: Error =
+            Error::Forbidden("`ack` is a device's: connect with `?device=` and a name for it");
+        let Some(session) = self.sessions.get(conn) else {
+            return Ok(Returned::default());
+        };
+        let (Some(user), Some(device)) = (session.user(), session.device.clone()) else {
+            return Err(NO_DEVICE);
+        };
+        let head = self.bus.position(user.into());
+        if named.is_some_and(|named| *named != head.epoch) {
+            return Err(Error::BadRequest(format!(
+                "`ack` names another epoch than the room's, which is {}",
+                head.epoch
+            )));
+        }
+        let reads = session.catch_up.as_ref();
+        let sent = reads
+            .and_then(|catch_up| catch_up.position(user.into()))
+            .unwrap_or(head.seq);
+        let devices = &self.devices;
+        let Position { epoch, seq } = self.bus.ack(now.wall, user, &device, seq, sent, devices)?;
+        Ok(Returned {
+            epoch: Some(epoch),
+            seq: Some(seq),
+            ..Returned::default()
+        })
+    }
+
+    fn read(&mut self, now: Now, conn: ConnId, read: &Read) -> Result<Returned, Error> {
+        let Some(user) = self.sessions.get(conn).and_then(|session| session.user()) else {
+            return Ok(Returned::default());
+        };
+        if self.draining.is_some() {
+            return Err(Error::Draining);
+        }
+        let users = &self.users;
+        let connected = |room: RoomId| match room {
+            RoomId::User(user) => users.members(user).len(),
+            RoomId::Task(_) => 0,
+        };
+        let told = self.bus.read(now, user, read, connected)?;
+        let seq = told.as_ref().and_then(|told| told.receipt.rooms().first());
+        let returned = Returned {
+            seq: seq.map(|room| room.seq),
+            unread: Some(self.bus.unread(user)),
+            ..Returned::default()
+        };
+        if let Some(entry) = told.and_then(|told| told.entry) {
+            self.told(now, &entry);
+        }
+        Ok(returned)
     }
 
     /// Hands a token to the driver to be checked.

@@ -4,7 +4,7 @@ use super::Hub;
 use crate::close::CloseCode;
 use crate::event::Retention;
 use crate::frame::Frame;
-use crate::ids::{ConnId, Seq};
+use crate::ids::{ConnId, RoomId, Seq};
 use crate::protocol;
 use crate::session::State;
 use crate::subscriptions::Delivery;
@@ -62,7 +62,7 @@ impl Hub {
         let state = self.sessions.get(conn).map(|session| &session.state);
         match (leaving, state) {
             (Some(code), _) => {
-                self.forget(conn);
+                self.forget(now, conn);
                 Pull::Close {
                     code,
                     reason: code.reason(),
@@ -124,8 +124,8 @@ impl Hub {
             let mut heads: Vec<(_, Seq)> = Vec::new();
             for place in entry.places() {
                 let member = match place.room {
-                    crate::ids::RoomId::Task(task) => self.tasks.contains(task, conn),
-                    crate::ids::RoomId::User(user) => self.users.contains(user, conn),
+                    RoomId::Task(task) => self.tasks.contains(task, conn),
+                    RoomId::User(user) => self.users.contains(user, conn),
                 };
                 if member {
                     heads.push((place.room, self.bus.position(place.room).seq));
@@ -134,7 +134,14 @@ impl Hub {
             let Some((room, _)) = heads.first().copied() else {
                 continue;
             };
-            let frame = entry.encode(heads.iter().map(|(room, seq)| (room, *seq)));
+            let user = self.users.rooms_of(conn).find(|user| {
+                let room = RoomId::User(*user);
+                heads.iter().any(|(other, _)| *other == room)
+            });
+            let frame = entry.encode(
+                heads.iter().map(|(room, seq)| (room, *seq)),
+                user.map(|user| self.bus.unread(user)),
+            );
             let Some(session) = self.sessions.get_mut(conn) else {
                 return;
             };

@@ -51,6 +51,12 @@ impl Expected {
         self.with("/ephemeral", true)
     }
 
+    /// With so many notifications that the user has then not read.
+    #[must_use]
+    pub fn unread(self, count: u64) -> Self {
+        self.with("/unread", count)
+    }
+
     /// Sent by the client of a user.
     #[must_use]
     pub fn from(self, user: UserId) -> Self {

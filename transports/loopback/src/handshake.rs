@@ -127,6 +127,12 @@ impl Handshake {
         self.user
     }
 
+    /// What its device is called.
+    #[must_use]
+    pub const fn device_name(&self) -> Option<&DeviceId> {
+        self.device.as_ref()
+    }
+
     /// The tasks that its token names.
     #[must_use]
     pub const fn grant(&self) -> &TaskGrant {

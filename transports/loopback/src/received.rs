@@ -34,6 +34,9 @@ pub struct SeenEvent {
     /// `rooms`, with the number in each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub rooms: BTreeMap<RoomId, u64>,
+    /// `unread`
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<u64>,
     /// `data`
     pub data: Value,
 }

@@ -18,8 +18,8 @@ use crate::random::Random;
 use crate::script::Script;
 use crate::settings::Settings;
 use fanfare_core::{
-    ConnId, ConnectedDevice, Error, Fault, Hub, Input, Now, Receipt, SubscriptionId, TaskId,
-    TaskView, UserId, Wall,
+    ConnId, ConnectedDevice, Error, Fault, Hub, InboxView, Input, Now, Receipt, SubscriptionId,
+    TaskId, TaskView, UserId, Wall,
 };
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -149,6 +149,11 @@ impl World {
     /// A task as a back end may look at it.
     pub fn task(&mut self, task: TaskId) -> TaskView {
         self.hub.task(self.clock.now(), task)
+    }
+
+    /// A user's inbox as a back end may look at it.
+    pub fn inbox(&mut self, user: UserId) -> InboxView {
+        self.hub.inbox(self.clock.now(), user)
     }
 
     /// The devices from which a user is connected.

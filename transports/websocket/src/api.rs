@@ -23,9 +23,9 @@ use crate::credentials::{self, Credentials};
 use crate::metrics::{self, Metrics};
 use crate::problem::{Code, Problem};
 use crate::publish::Endpoint;
-use crate::route::{Joins, Route, To, Use};
+use crate::route::{Joins, Route, To, Use, reads};
 use crate::upgrade::{self, Handshake, Query, Refusal};
-use crate::{Answer, Origins, Respond, Shard, dev, publish, request_body};
+use crate::{Answer, Origins, Respond, Shard, batch, dev, history, publish, request_body};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -42,6 +42,8 @@ pub struct ApiOptions {
     pub origins: Origins,
     /// Bytes of a publish's body; more are answered by 413.
     pub body_bytes: usize,
+    /// Bytes of a batch's body; more are answered by 413.
+    pub batch_bytes: usize,
     /// Milliseconds in which a publish's body has to come, else it is answered by 408.
     pub body_ms: u64,
     /// Whether to hand out tokens to whom asks at `/dev/token`. Only for a listener on loopback.
@@ -55,6 +57,7 @@ impl Default for ApiOptions {
         Self {
             origins: Origins::any(),
             body_bytes: 1 << 20,
+            batch_bytes: 8 << 20,
             body_ms: 10_000,
             dev: false,
             assets: Vec::new(),
@@ -98,10 +101,26 @@ struct RecentTask {
     state: Snapshot,
 }
 
-/// Who reads a task's state.
+/// Who reads what is kept.
 enum Reader {
     Backend,
     Client(Principal),
+}
+
+impl Reader {
+    /// Lets back ends pass, and clients where they may join the room.
+    fn may_read(&self, room: RoomId) -> Result<(), Problem> {
+        match (self, room) {
+            (Self::Client(principal), RoomId::Task(task)) if !principal.may_join(task) => {
+                Err(AuthError::TaskNotNamed.into())
+            }
+            (Self::Client(principal), RoomId::User(user)) if principal.user() != user => {
+                let detail = "a client's token reads the room of its own user only";
+                Err(Problem::new(Code::Forbidden, detail))
+            }
+            (Self::Client(_) | Self::Backend, _) => Ok(()),
+        }
+    }
 }
 
 impl Api {
@@ -152,6 +171,18 @@ impl Api {
         let response = match route {
             Route::Socket(joins) => return self.upgrade(head, joins, id),
             Route::Task => self.task(head, id)?,
+            Route::Publish(To::Task) if reads(&head.method) => {
+                let reader = self.reader(head)?;
+                self.history(head, &reader, id.parse::<TaskId>()?.into())?
+            }
+            Route::Publish(To::User) if reads(&head.method) => {
+                let reader = self.reader(head)?;
+                self.history(head, &reader, id.parse::<UserId>()?.into())?
+            }
+            Route::Publish(To::Bus) if request_body::is(&head.headers, batch::NDJSON) => {
+                self.backend(&head.headers)?;
+                self.batch(&head.headers, body).await?
+            }
             Route::Publish(to) => {
                 self.backend(&head.headers)?;
                 let endpoint = match to {
@@ -161,6 +192,7 @@ impl Api {
                 };
                 self.publish(&head.headers, body, endpoint).await?
             }
+            Route::Inbox => self.inbox(&self.reader(head)?, id.parse()?)?,
             Route::Disconnect => {
                 self.backend(&head.headers)?;
                 self.disconnect(id.parse()?)
@@ -231,9 +263,45 @@ impl Api {
         endpoint: Endpoint,
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let options = &self.options;
-        let body = request_body::read(headers, body, options.body_bytes, options.body_ms).await?;
+        let (bytes, ms) = (options.body_bytes, options.body_ms);
+        let body = request_body::read(headers, request_body::JSON, body, bytes, ms).await?;
         let receipt = self.shard.publish(publish::parse(&body, endpoint)?).await?;
         Ok(json(&receipt))
+    }
+
+    async fn batch(
+        &self,
+        headers: &HeaderMap,
+        body: &mut Incoming,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        let options = &self.options;
+        let (bytes, ms) = (options.batch_bytes, options.body_ms);
+        let body = request_body::read(headers, batch::NDJSON, body, bytes, ms).await?;
+        batch::check(&body)?;
+        let answers = batch::run(&body, async |publish| self.shard.publish(publish).await).await;
+        Ok(respond(
+            HeaderValue::from_static(batch::NDJSON),
+            answers.into(),
+        ))
+    }
+
+    fn history(
+        &self,
+        head: &Parts,
+        reader: &Reader,
+        room: RoomId,
+    ) -> Result<Response<Full<Bytes>>, Problem> {
+        reader.may_read(room)?;
+        let history = history::parse(head.uri.query())?;
+        let page = self
+            .shard
+            .with_hub(|hub, now| hub.history(now, room, &history));
+        Ok(json(&history::body(room, &page, head.uri.path(), &history)))
+    }
+
+    fn inbox(&self, reader: &Reader, user: UserId) -> Result<Response<Full<Bytes>>, Problem> {
+        reader.may_read(user.into())?;
+        Ok(json(&self.shard.with_hub(|hub, now| hub.inbox(now, user))))
     }
 
     fn disconnect(&self, user: UserId) -> Response<Full<Bytes>> {
@@ -249,12 +317,8 @@ impl Api {
     fn task(&self, head: &Parts, id: &str) -> Result<Response<Full<Bytes>>, Problem> {
         let reader = self.reader(head)?;
         let task: TaskId = id.parse()?;
-        match reader {
-            Reader::Client(principal) if !principal.may_join(task) => {
-                Err(AuthError::TaskNotNamed.into())
-            }
-            Reader::Client(_) | Reader::Backend => Ok(json(&self.shard.task(task))),
-        }
+        reader.may_read(task.into())?;
+        Ok(json(&self.shard.task(task)))
     }
 
     fn reader(&self, head: &Parts) -> Result<Reader, Problem> {
@@ -263,7 +327,8 @@ impl Api {
             return Ok(Reader::Backend);
         }
         let token = authorization.and_then(credentials::bearer).ok_or_else(|| {
-            let detail = "send `Authorization: Bearer {API key, or a token that names this task}`";
+            let detail =
+                "send `Authorization: Bearer {API key, or a token that may join this room}`";
             Problem::unauthorized(Code::Unauthenticated, detail)
         })?;
         Ok(Reader::Client(

@@ -19,13 +19,13 @@ mod verdict;
 
 pub use access::{Access, Secret};
 pub use address::Server;
-pub use api::Api;
+pub use api::{Api, HistoryPage};
 pub use backoff::Backoff;
 pub use connection::{Connection, Incoming};
 pub use error::{Error, Problem};
 pub use message::{
-    Event, Gap, Goodbye, Head, Joined, Left, Message, Notice, Reply, ReplyError, Retry, System,
-    Welcome,
+    Event, Gap, Goodbye, Head, Inbox, Joined, Left, Message, Notice, Reply, ReplyError, Retry,
+    System, Welcome,
 };
 pub use op::Op;
 pub use opening::{Client, Timeouts};

@@ -149,9 +149,10 @@ fn fault(error: &WsError) -> Option<Fault> {
 /// Others have their turn in between: the writer above all, whose close frame goes out while the client still sends.
 pub(crate) async fn discard<S: AsyncRead + Unpin>(stream: &mut S, max: usize) -> bool {
     let mut left = max;
-    let mut buffer = [0; 4_096];
     for turn in 1_u32.. {
-        match poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut buffer)).await {
+        // On the stack of a poll: across an await each connection would carry it for as long as it lives.
+        let read = poll_fn(|cx| Pin::new(&mut *stream).poll_read(cx, &mut [0; 4_096]));
+        match read.await {
             Ok(0) => return true,
             Ok(read) if read <= left => left -= read,
             Ok(_) | Err(_) => break,

@@ -8,6 +8,7 @@
 
 mod api;
 mod asset;
+mod batch;
 mod cautious;
 pub mod client;
 mod connection;
@@ -17,6 +18,7 @@ mod dev;
 mod driver;
 mod frames;
 mod head;
+mod history;
 mod http;
 mod listener;
 mod metrics;

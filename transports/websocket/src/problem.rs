@@ -171,7 +171,8 @@ impl Problem {
         distrust.then_some((self.code.name(), &self.detail))
     }
 
-    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+    /// The problem details, as JSON.
+    pub(crate) fn body(&self) -> Vec<u8> {
         let details = Details {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
@@ -181,8 +182,11 @@ impl Problem {
             task: self.task.map(|(id, status)| TaskDetails { id, status }),
         };
         // Text, numbers and no maps: there is a JSON form.
-        let body = serde_json::to_vec(&details).unwrap_or_default();
-        let mut response = Response::new(Full::from(body));
+        serde_json::to_vec(&details).unwrap_or_default()
+    }
+
+    pub(crate) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::from(self.body()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.extend(self.headers);

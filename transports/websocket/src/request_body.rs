@@ -11,13 +11,17 @@ use hyper::body::Body;
 
 use crate::problem::{Code, Problem};
 
-/// Reads all of a JSON body: at most `bytes_max` bytes, of which none is read where the length says more, within `ms`
+/// The media type of one JSON text.
+pub(crate) const JSON: &str = "application/json";
+
+/// Reads all of a body of this type of JSON: at most `bytes_max` bytes, of which none is read where the length says more, within `ms`
 /// milliseconds.
 ///
 /// # Errors
 /// 415, 413, 408, or 400 where the body breaks off.
 pub(crate) async fn read<B>(
     headers: &HeaderMap,
+    media_type: &str,
     body: B,
     bytes_max: usize,
     ms: u64,
@@ -25,8 +29,10 @@ pub(crate) async fn read<B>(
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>,
 {
-    if !is_json(headers) {
-        let detail = "the body has to be JSON: send `Content-Type: application/json`, in UTF-8 and not compressed";
+    if !is(headers, media_type) {
+        let detail = format!(
+            "the body has to be JSON: send `Content-Type: {media_type}`, in UTF-8 and not compressed"
+        );
         return Err(Problem::new(Code::UnsupportedMediaType, detail));
     }
     if body.size_hint().lower() > bytes_max as u64 {
@@ -50,8 +56,8 @@ where
     }
 }
 
-/// Whether the headers say JSON, as it is: RFC 8259 knows no other encoding than UTF-8.
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether the headers say this type of JSON, as it is: RFC 8259 knows no other encoding than UTF-8.
+pub(crate) fn is(headers: &HeaderMap, media_type: &str) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (types.next(), types.next()) else {
         return false;
@@ -60,10 +66,10 @@ fn is_json(headers: &HeaderMap) -> bool {
         return false;
     };
     let mut parts = value.split(';').map(str::trim);
-    let is_json = parts
+    let is_it = parts
         .next()
-        .is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
-    is_json && !headers.contains_key(CONTENT_ENCODING) && parts.all(is_utf8)
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(media_type));
+    is_it && !headers.contains_key(CONTENT_ENCODING) && parts.all(is_utf8)
 }
 
 /// Whether a parameter of the type does not say another encoding.
@@ -94,7 +100,7 @@ mod tests {
         ] {
             let value = content_type.map(|text| (CONTENT_TYPE, HeaderValue::from_static(text)));
             assert_eq!(
-                is_json(&value.into_iter().collect()),
+                is(&value.into_iter().collect(), JSON),
                 taken,
                 "{content_type:?}"
             );
@@ -103,11 +109,7 @@ mod tests {
             ("application/json", CONTENT_TYPE),
             ("gzip", CONTENT_ENCODING),
         ];
-        assert!(!is_json(
-            &gzip
-                .map(|(value, name)| (name, HeaderValue::from_static(value)))
-                .into_iter()
-                .collect()
-        ));
+        let gzip = gzip.map(|(value, name)| (name, HeaderValue::from_static(value)));
+        assert!(!is(&gzip.into_iter().collect(), JSON));
     }
 }

@@ -8,6 +8,7 @@ use matchit::{InsertError, Router};
 pub(crate) enum Route {
     Task,
     Publish(To),
+    Inbox,
     Disconnect,
     Socket(Joins),
     Healthz,
@@ -42,16 +43,19 @@ pub(crate) enum Use {
     Get,
     /// Takes a POST.
     Post,
+    /// Both.
+    GetOrPost,
     /// Becomes a WebSocket: whether it may is the handshake's to say, the method with it.
     WebSocket,
 }
 
 impl Route {
-    const ALWAYS: [(&'static str, Self); 12] = [
+    const ALWAYS: [(&'static str, Self); 13] = [
         ("/v1/tasks/{id}", Self::Task),
         ("/v1/tasks/{id}/events", Self::Publish(To::Task)),
         ("/v1/tasks/{id}/chat", Self::Socket(Joins::Task)),
         ("/v1/users/{id}/events", Self::Publish(To::User)),
+        ("/v1/users/{id}/inbox", Self::Inbox),
         ("/v1/users/{id}/disconnect", Self::Disconnect),
         ("/v1/user/notifications", Self::Socket(Joins::User)),
         // As the ADR has it, without a version.
@@ -86,9 +90,11 @@ impl Route {
 
     pub(crate) const fn used(self) -> Use {
         match self {
-            Self::Publish(_) | Self::Disconnect => Use::Post,
+            Self::Publish(To::Task | To::User) => Use::GetOrPost,
+            Self::Publish(To::Bus) | Self::Disconnect => Use::Post,
             Self::Socket(_) => Use::WebSocket,
             Self::Task
+            | Self::Inbox
             | Self::Healthz
             | Self::Readyz
             | Self::Metrics
@@ -104,6 +110,7 @@ impl Route {
             Self::Task => "task",
             Self::Publish(To::Task) => "task_events",
             Self::Publish(To::User) => "user_events",
+            Self::Inbox => "user_inbox",
             Self::Disconnect => "user_disconnect",
             Self::Publish(To::Bus) => "events",
             Self::Socket(Joins::Task) => "chat",
@@ -124,17 +131,24 @@ impl Use {
         HeaderValue::from_static(match self {
             Self::Get => "GET, HEAD, OPTIONS",
             Self::Post => "POST, OPTIONS",
+            Self::GetOrPost => "GET, HEAD, POST, OPTIONS",
             Self::WebSocket => "GET",
         })
     }
 
     pub(crate) fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Get => method == Method::GET || method == Method::HEAD,
+            Self::Get => reads(method),
             Self::Post => method == Method::POST,
+            Self::GetOrPost => reads(method) || method == Method::POST,
             Self::WebSocket => true,
         }
     }
+}
+
+/// Whether it asks for something and changes nothing.
+pub(crate) fn reads(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
 }
 
 #[cfg(test)]
@@ -149,14 +163,17 @@ mod tests {
     fn docs_http_api_md_has_every_path_with_its_method_and_every_name() {
         let text = fs::read_to_string(DOCUMENT).unwrap();
         for (path, route) in Route::ALWAYS.into_iter().chain(Route::DEV) {
-            let method = match route.used() {
-                Use::Get | Use::WebSocket => "GET",
-                Use::Post => "POST",
+            let methods = match route.used() {
+                Use::Get | Use::WebSocket => &["GET"][..],
+                Use::Post => &["POST"],
+                Use::GetOrPost => &["GET", "POST"],
             };
             let path = path
                 .replace("tasks/{id}", "tasks/{task_id}")
                 .replace("users/{id}", "users/{user_id}");
-            for part in [format!("`{method} {path}`"), format!("`{}`", route.name())] {
+            let name = format!("`{}`", route.name());
+            let ways = methods.iter().map(|method| format!("`{method} {path}`"));
+            for part in ways.chain([name]) {
                 assert!(text.contains(&part), "{part}");
             }
         }

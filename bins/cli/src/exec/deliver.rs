@@ -11,6 +11,7 @@ use fanfare_websocket::client::{Api, Backoff, Error};
 use super::feed::Event;
 use super::notes::Notes;
 use super::pump::Shared;
+use crate::error::words;
 
 /// The longest wait between two attempts while the command runs.
 const WAIT_MAX: Duration = Duration::from_secs(5);
@@ -53,8 +54,10 @@ impl Delivery {
                 }
                 Err(error) if error.is_temporary() => {
                     if !std::mem::replace(&mut away, true) {
-                        self.notes
-                            .warn(&format!("{error}. The command goes on, its events wait"));
+                        self.notes.warn(&format!(
+                            "the command goes on, its events wait: {}",
+                            words(&error)
+                        ));
                     }
                     self.pause(backoff.next(fastrand::f64()), error.retry_after())
                         .await;
@@ -68,12 +71,13 @@ impl Delivery {
                     let (code, hopeless) = refusal(&error);
                     if told.insert(code) {
                         let rest = if hopeless {
-                            "; no more events are sent"
+                            ", no more events are sent"
                         } else {
                             ""
                         };
                         self.notes.warn(&format!(
-                            "{kind} was refused: {error}{rest}. The command goes on"
+                            "the command goes on{rest}: {kind} was refused: {}",
+                            words(&error)
                         ));
                     }
                     if hopeless {
@@ -85,16 +89,16 @@ impl Delivery {
     }
 
     async fn publish(&mut self, event: Event) -> Result<(), Error> {
-        let words = |error: fanfare_core::Error| Error::Unsendable(error.to_string());
+        let unsendable = |error: fanfare_core::Error| Error::Unsendable(error.to_string());
         let retention = match event.key {
             Some(key) => Retention::Ephemeral {
-                key: Some(key.parse().map_err(words)?),
+                key: Some(key.parse().map_err(unsendable)?),
             },
             None => Retention::Kept,
         };
-        let kind = event.kind.parse().map_err(words)?;
-        let data = Payload::parse(event.data.get()).map_err(words)?;
-        let id = Some(event.id.parse().map_err(words)?);
+        let kind = event.kind.parse().map_err(unsendable)?;
+        let data = Payload::parse(event.data.get()).map_err(unsendable)?;
+        let id = Some(event.id.parse().map_err(unsendable)?);
         let target = Target::Task {
             task: self.task,
             users: self.users.clone(),

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use fanfare_core::TaskId;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -58,6 +59,8 @@ pub(crate) struct Event {
 /// The data of a `task:status`.
 #[derive(Serialize)]
 struct Status<'a> {
+    /// What comes through a user's room names that room only.
+    task: TaskId,
     status: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lines: Vec<Line>,
@@ -86,6 +89,7 @@ pub(crate) struct Left {
 
 /// The events of one run.
 pub(crate) struct Feed {
+    task: TaskId,
     run: String,
     made: u64,
     opening: VecDeque<Event>,
@@ -106,8 +110,9 @@ pub(crate) struct Feed {
 
 impl Feed {
     /// `run` begins every event's id, so it must not have been used before; at most 40 of `A-Za-z0-9._:-`.
-    pub(crate) fn new(run: String) -> Self {
+    pub(crate) fn new(task: TaskId, run: String) -> Self {
         Self {
+            task,
             run,
             made: 0,
             opening: VecDeque::new(),
@@ -230,6 +235,7 @@ impl Feed {
         let key = lines.is_empty().then_some("exec");
         self.touched = false;
         let status = Status {
+            task: self.task,
             status: "running",
             lines,
             partial: self.partial.as_ref().filter(|_| self.lines.is_empty()),
@@ -279,7 +285,8 @@ impl Feed {
     /// What was not delivered so far.
     pub(crate) fn left(&self) -> Left {
         let in_flight = self.in_flight.as_ref();
-        let lines = self.lines.len() + in_flight.map_or(0, |(_, lines)| *lines);
+        let dropped = usize::try_from(self.dropped).unwrap_or(usize::MAX);
+        let lines = self.lines.len() + dropped + in_flight.map_or(0, |(_, lines)| *lines);
         let others = in_flight.is_some_and(|(_, lines)| *lines == 0);
         Left {
             events: self.opening.len() + usize::from(others) + usize::from(self.ending.is_some()),
@@ -294,10 +301,11 @@ mod tests {
 
     use super::*;
 
+    const TASK: &str = "550e8400-e29b-41d4-a716-446655440000";
     const MS: Duration = Duration::from_millis(1);
 
     fn begun() -> (Feed, Instant) {
-        let mut feed = Feed::new("run".to_owned());
+        let mut feed = Feed::new(TASK.parse().unwrap(), "run".to_owned());
         feed.say("task:created", &json!({"title": "x"}));
         feed.say("task:started", &json!({}));
         let now = Instant::now();
@@ -353,7 +361,7 @@ mod tests {
             [
                 (
                     "task:status",
-                    json!({"status": "running", "lines": lines, "progress": 0.5})
+                    json!({"task": TASK, "status": "running", "lines": lines, "progress": 0.5})
                 ),
                 ("task:completed", json!({"exit_code": 0})),
             ]
@@ -427,9 +435,11 @@ mod tests {
             feed.left(),
             Left {
                 events: 1,
-                lines: PENDING_LINES_MAX + 1
-            }
+                lines: 10_001
+            },
+            "what was dropped is not delivered either"
         );
+        assert_eq!(feed.lines.len(), PENDING_LINES_MAX);
         let all = drain(&mut feed, now);
         assert_eq!(all.len(), 1 + PENDING_LINES_MAX / BATCH_LINES_MAX + 1);
         assert_eq!(all[1].2["dropped"], 8_000);
@@ -468,7 +478,7 @@ mod tests {
         let (_, data, ephemeral) = pull(&mut feed, now).unwrap();
         assert_eq!(
             data,
-            json!({"status": "running", "progress": 0.1, "partial": {"stream": "stdout", "text": "10%"}})
+            json!({"task": TASK, "status": "running", "progress": 0.1, "partial": {"stream": "stdout", "text": "10%"}})
         );
         assert!(ephemeral);
         feed.printed(Stream::Stdout, [], "20%");
@@ -507,7 +517,7 @@ mod tests {
         let (_, data, ephemeral) = pull(&mut feed, now + END_GAP).unwrap();
         assert_eq!(
             data,
-            json!({"status": "running", "lines": [{"stream": "stdout", "text": "Continue?"}]})
+            json!({"task": TASK, "status": "running", "lines": [{"stream": "stdout", "text": "Continue?"}]})
         );
         assert!(!ephemeral, "it is kept");
     }

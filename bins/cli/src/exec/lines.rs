@@ -10,7 +10,8 @@ use anstyle_parse::{Params, Parser, Perform};
 /// Bytes of one line; what comes after them is dropped and the line ends with `…` (within this bound).
 pub(crate) const LINE_BYTES_MAX: usize = 4096;
 
-const CUT_MARK: char = '…';
+/// Ends a line that was cut.
+pub(crate) const CUT_MARK: char = '…';
 
 /// Cuts one stream of bytes into lines. Bytes may come in any pieces.
 #[derive(Default)]

@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 use std::io::{IsTerminal, stdout};
 
 use clap::builder::styling::{AnsiColor, Style};
+use fanfare_core::{RoomId, TaskId};
 use fanfare_websocket::client::{Event, Message};
 use rustix::termios::tcgetwinsize;
 use serde::Deserialize;
 
 /// Characters of a line where the terminal does not say its width.
 const WIDTH: usize = 160;
+/// Characters of the column of types: as many as `user:notification` has.
+const KIND: usize = 17;
 /// Fewer than this are not worth showing, however narrow the terminal.
 const DATA_CHARS_MIN: usize = 24;
 
@@ -51,10 +54,13 @@ impl Pretty {
             rooms.join(" ")
         };
         let mut rest = rooms;
+        if let Some(task) = task(event) {
+            let _ = write!(rest, "  {task}");
+        }
         if let Some(from) = &event.from {
             let _ = write!(rest, "  from {from}");
         }
-        let kind_column = format!("{kind:<15}");
+        let kind_column = format!("{kind:<KIND$}");
         let head = time.chars().count() + kind_column.len() + rest.chars().count() + 5;
         let room_for = self.columns().saturating_sub(head).max(DATA_CHARS_MIN);
         let data = cut(&printable(&gist(event)), room_for);
@@ -97,43 +103,91 @@ fn style(kind: &str) -> Style {
     colour.on_default().bold()
 }
 
-/// What matters of an event's data: of a program's output the last line, of anything else all of it.
+/// What matters of an event's data: of a program's run a few words, of its output the last line, of anything else all.
 fn gist(event: &Event) -> String {
-    #[derive(Deserialize)]
-    struct Status {
-        #[serde(default)]
-        lines: Vec<Line>,
-        partial: Option<Line>,
-        progress: Option<f64>,
-        #[serde(default)]
-        dropped: u64,
-    }
-    #[derive(Deserialize)]
-    struct Line {
-        text: String,
-    }
     let json = event.data.as_str();
-    if event.kind.as_str() != "task:status" {
-        return json.to_owned();
-    }
-    let Ok(status) = serde_json::from_str::<Status>(json) else {
-        return json.to_owned();
+    let words = match event.kind.as_str() {
+        "task:status" => serde_json::from_str(json).ok().and_then(output),
+        kind if kind.starts_with("task:") => serde_json::from_str(json).ok().map(run),
+        _ => None,
     };
-    let Some(line) = status.lines.last().or(status.partial.as_ref()) else {
-        return json.to_owned();
-    };
+    words.unwrap_or_else(|| json.to_owned())
+}
+
+/// What `fanfare exec` says of a run; anything more is somebody else's.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Run {
+    #[serde(rename = "task")]
+    _task: String,
+    title: Option<String>,
+    #[serde(rename = "command")]
+    _command: Option<String>,
+    error: Option<String>,
+    exit_code: Option<u8>,
+    signal: Option<String>,
+    duration_ms: Option<u32>,
+}
+
+fn run(run: Run) -> String {
+    let words = [
+        run.title,
+        run.error,
+        run.exit_code.map(|code| format!("exit status {code}")),
+        run.signal,
+        run.duration_ms
+            .map(|ms| format!("after {:.1} s", f64::from(ms) / 1_000.0)),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default)]
+    lines: Vec<Line>,
+    partial: Option<Line>,
+    progress: Option<f64>,
+    #[serde(default)]
+    dropped: u64,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    text: String,
+}
+
+fn output(status: Status) -> Option<String> {
+    let line = status.lines.last().or(status.partial.as_ref())?;
     let mut gist = status.progress.map_or_else(String::new, |progress| {
         format!("{:>3.0}%  ", progress * 100.0)
     });
     gist.push_str(line.text.trim_end());
+    let count = |n: u64| format!("{n} line{}", if n == 1 { "" } else { "s" });
     let more = status.lines.len().saturating_sub(1);
     if more > 0 {
-        let _ = write!(gist, "  (+{more} lines)");
+        let _ = write!(gist, "  (+{})", count(more as u64));
     }
     if status.dropped > 0 {
-        let _ = write!(gist, "  ({} lines dropped)", status.dropped);
+        let _ = write!(gist, "  ({} dropped)", count(status.dropped));
     }
-    gist
+    Some(gist)
+}
+
+/// The task that an event speaks of, where it came through a user's room alone: the end of its id, which differs most.
+fn task(event: &Event) -> Option<String> {
+    #[derive(Deserialize)]
+    struct About {
+        task: TaskId,
+    }
+    let of_a_task = event.kind.as_str().starts_with("task:");
+    let named = |room: &RoomId| matches!(room, RoomId::Task(_));
+    if !of_a_task || event.rooms.is_empty() || event.rooms.keys().any(named) {
+        return None;
+    }
+    let About { task } = serde_json::from_str(event.data.as_str()).ok()?;
+    let id = task.to_string();
+    let end = id.get(id.len().saturating_sub(8)..)?;
+    Some(format!("task:…{end}"))
 }
 
 /// Text of others has no control over this terminal: neither by control characters nor by turning the reading direction.
@@ -184,25 +238,49 @@ mod tests {
                 "metrics:tick",
                 "{}",
                 "1",
-                "08:17:00.123  metrics:tick    bus  1",
+                "08:17:00.123  metrics:tick      bus  1",
             ),
             (
                 "task:status",
                 r#"{"user:7":41}"#,
                 r#"{"status":"running","progress":0.42,"lines":[{"stream":"stdout","text":"one"},{"stream":"stdout","text":"two"}]}"#,
-                "08:17:00.123  task:status     user:7#41   42%  two  (+1 lines)",
+                "08:17:00.123  task:status       user:7#41   42%  two  (+1 line)",
             ),
             (
                 "task:status",
                 r#"{"user:7":41}"#,
                 r#"{"status":"running","partial":{"stream":"stdout","text":"Continue?"},"dropped":3}"#,
-                "08:17:00.123  task:status     user:7#41  Continue?  (3 lines dropped)",
+                "08:17:00.123  task:status       user:7#41  Continue?  (3 lines dropped)",
+            ),
+            (
+                "task:created",
+                r#"{"user:7":41}"#,
+                r#"{"task":"550e8400-e29b-41d4-a716-446655440000","title":"make -j4","command":"make -j4"}"#,
+                "08:17:00.123  task:created      user:7#41  task:…55440000  make -j4",
+            ),
+            (
+                "task:started",
+                r#"{"task:550e8400-e29b-41d4-a716-446655440000":2}"#,
+                r#"{"task":"550e8400-e29b-41d4-a716-446655440000"}"#,
+                "08:17:00.123  task:started      task:550e8400-e29b-41d4-a716-446655440000#2",
+            ),
+            (
+                "task:cancelled",
+                r#"{"user:7":41}"#,
+                r#"{"task":"550e8400-e29b-41d4-a716-446655440000","exit_code":3,"signal":"SIGINT","duration_ms":4010}"#,
+                "08:17:00.123  task:cancelled    user:7#41  task:…55440000  exit status 3, SIGINT, after 4.0 s",
+            ),
+            (
+                "task:failed",
+                r#"{"user:7":41}"#,
+                r#"{"exit_code":3,"by":"somebody else"}"#,
+                r#"08:17:00.123  task:failed       user:7#41  {"exit_code":3,"by":"somebody else"}"#,
             ),
             (
                 "task:status",
                 r#"{"user:7":41}"#,
                 r#"{"step":2}"#,
-                r#"08:17:00.123  task:status     user:7#41  {"step":2}"#,
+                r#"08:17:00.123  task:status       user:7#41  {"step":2}"#,
             ),
         ];
         for (kind, rooms, data, expected) in cases {
@@ -213,7 +291,8 @@ mod tests {
     #[test]
     fn colours_are_there_only_where_wanted_and_data_is_cut_to_the_window() {
         assert!(
-            line("task:failed", "{}", "1", true).contains("\x1b[1m\x1b[31mtask:failed    \x1b[0m")
+            line("task:failed", "{}", "1", true)
+                .contains("\x1b[1m\x1b[31mtask:failed      \x1b[0m")
         );
         let long = format!("\"{}\"", "é".repeat(500));
         let shown = line("chat:message", "{}", &long, false);

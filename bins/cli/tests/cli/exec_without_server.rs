@@ -79,6 +79,36 @@ fn a_server_that_never_comes_costs_the_linger_and_what_it_missed_is_said() {
 }
 
 #[test]
+fn of_a_flood_the_newest_lines_wait_and_how_many_went_is_said() {
+    let mut server = Server::reserved();
+    let script = "seq 1 5000; read word";
+    let arguments = ["exec", "--linger", "10m", "--", "sh", "-c", script];
+    let mut command = fanfare(&server, &arguments);
+    command.stdin(std::process::Stdio::piped());
+    let run = Run::spawn(command);
+    run.out.until("\n5000\n");
+    server.come_back();
+    run.wait().assert_code(1);
+    let events = server.events();
+    let lines: Vec<_> = events.iter().flat_map(Event::lines).collect();
+    let dropped: u64 = events
+        .iter()
+        .filter_map(|event| event.data["dropped"].as_u64())
+        .sum();
+    assert_eq!(lines.len(), 2_000);
+    assert_eq!(dropped, 3_000);
+    assert_eq!(lines.last(), Some(&"5000"));
+
+    let server = Server::reserved();
+    let arguments = ["exec", "--linger", "0s", "--", "seq", "1", "5000"];
+    let done = crate::run::run(fanfare(&server, &arguments));
+    assert!(
+        done.err.contains("not delivered: 3 events and 5000 lines"),
+        "{done:?}"
+    );
+}
+
+#[test]
 fn whoever_waits_for_the_delivery_is_told_and_can_end_it() {
     let server = Server::reserved();
     let mut run = steps(&server, "10m");

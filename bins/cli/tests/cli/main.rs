@@ -6,10 +6,14 @@
     reason = "a test fails by a panic"
 )]
 
+mod docs;
 mod exec;
 mod exec_without_server;
+mod publish;
+mod relay;
 mod run;
 mod server;
+mod tail;
 mod terminal;
 
 /// Generous: how long anything at all may take on a busy machine.

@@ -68,14 +68,24 @@ impl Text {
 
     /// All that came, once `what` is in it.
     pub(crate) fn until(&self, what: &str) -> String {
-        let has = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(what);
+        self.until_it(|text| text.contains(what))
+            .unwrap_or_else(|text| panic!("{what:?} did not come: {text}"))
+    }
+
+    /// All that came, once it is as asked; what came instead, where it never is.
+    pub(crate) fn until_it(&self, is: impl Fn(&str) -> bool) -> Result<String, String> {
         let (bytes, bell) = &*self.0;
         let (bytes, wait) = bell
-            .wait_timeout_while(bytes.lock().unwrap(), PATIENCE, |bytes| !has(bytes))
+            .wait_timeout_while(bytes.lock().unwrap(), PATIENCE, |bytes| {
+                !is(&String::from_utf8_lossy(bytes))
+            })
             .unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        assert!(!wait.timed_out(), "{what:?} did not come: {text}");
-        text
+        if wait.timed_out() {
+            Err(text)
+        } else {
+            Ok(text)
+        }
     }
 }
 

@@ -520,6 +520,50 @@ const scenarios = {
     }
   },
 
+  async 'reading and acknowledging name where the user room stands, and count down what is unread'(w) {
+    const client = w.connect({ device: 'phone' });
+    equal(client.unread, null);
+    await fails(client.ack(), 'connection_lost');
+    await fails(client.read({ upTo: 1 }), 'connection_lost');
+    await w.welcome({ seq: 3 });
+    equal(client.unread, 2);
+    await w.event('news', { 'user:7': 4 }, { unread: 3 });
+    equal(client.unread, 3);
+    const acked = client.ack();
+    equal(w.said().at(-1), { op: 'ack', epoch: 'e', seq: 4 });
+    await w.reply(w.last('ack').ref, { epoch: 'e', seq: 4 });
+    equal(await acked, { epoch: 'e', seq: 4 });
+    const read = client.read({ ids: ['news'] });
+    equal(w.said().at(-1), { op: 'read', ids: ['news'] });
+    await w.event('r', { 'user:7': 5 }, { type: 'inbox:read', unread: 2, data: { ids: ['news'] } });
+    await w.reply(w.last('read').ref, { unread: 2, seq: 5 });
+    equal((await read).unread, 2);
+    equal(client.unread, 2);
+    const lost = client.read({ upTo: 5 });
+    equal(w.said().at(-1), { op: 'read', up_to: 5 });
+    await w.drop();
+    await fails(lost, 'connection_lost');
+    await fails(client.ack(), 'connection_lost');
+  },
+
+  async 'a page that connects and closes all day long keeps no listener'(w) {
+    const client = w.connect();
+    for (let day = 0; day < 3; day += 1) {
+      await w.welcome();
+      await w.drop();
+      await w.advance(1_000);
+      await w.welcome();
+      equal(w.listening(), 3, 'for online, offline and the page coming into sight');
+      client.close();
+      client.close();
+      equal(w.listening(), 0, 'after close');
+      client.reconnect();
+    }
+    client.close();
+    await w.goodbye(4503, 'never').catch(() => {});
+    equal([w.listening(), w.timers.size], [0, 0]);
+  },
+
   async 'after close nothing is left behind, and reconnect resumes'(w) {
     const client = w.connect();
     const ready = client.join(TASK);

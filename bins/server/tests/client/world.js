@@ -34,6 +34,13 @@ class World {
     this.states = [];
     this.events = [];
     this.hidden = false;
+    this.listeners = [];
+    for (const target of [globalThis, document]) {
+      target.addEventListener = (...what) => {
+        this.listeners.push(what[2]?.signal);
+        return EventTarget.prototype.addEventListener.apply(target, what);
+      };
+    }
     const world = this;
     globalThis.WebSocket = function (url, protocols) {
       const socket = new FakeSocket(world, url, protocols);
@@ -57,6 +64,9 @@ class World {
     this.client.on('*', (event) => this.events.push(event));
     return this.client;
   }
+
+  /** Listeners on what outlives a client. */
+  listening() { return this.listeners.filter((signal) => !signal?.aborted).length; }
 
   get socket() { return this.sockets.at(-1); }
   get state() { return this.client.state.state; }
@@ -82,7 +92,7 @@ class World {
     await settle();
     await this.open();
     const rooms = { 'user:7': { epoch, seq, ...more } };
-    await this.say('welcome', { conn: 'c', user: 'user:7', device: null, heartbeat_ms: 25_000, max_message_bytes: 65_536, rooms });
+    await this.say('welcome', { conn: 'c', user: 'user:7', device: null, heartbeat_ms: 25_000, max_message_bytes: 65_536, rooms, inbox: { unread: 2 } });
   }
 
   /** Answers the join of a room that the client asked for last. */

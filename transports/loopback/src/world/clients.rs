@@ -238,6 +238,21 @@ impl World {
         self.ask(client, message)
     }
 
+    /// The client's device says that it has everything in its user's room up to `seq`. The `ref` of the message.
+    pub fn ack(&mut self, client: Client, seq: u64) -> u64 {
+        self.ask(client, json!({"op": "ack", "seq": seq}))
+    }
+
+    /// The client says that its user has read everything up to `seq`. The `ref` of the message.
+    pub fn read_up_to(&mut self, client: Client, seq: u64) -> u64 {
+        self.ask(client, json!({"op": "read", "up_to": seq}))
+    }
+
+    /// The client says that its user has read the events of these ids. The `ref` of the message.
+    pub fn read_ids(&mut self, client: Client, ids: &[&str]) -> u64 {
+        self.ask(client, json!({"op": "read", "ids": ids}))
+    }
+
     /// The client asks whether anybody is there. The `ref` of the message.
     pub fn ping(&mut self, client: Client) -> u64 {
         self.ask(client, json!({"op": "ping"}))

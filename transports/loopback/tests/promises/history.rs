@@ -1,5 +1,6 @@
 //! What was published, as back ends and clients know it: one list a room, and one fact an event.
 
+use crate::plan::USER_LOG;
 use fanfare_core::RoomId;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,12 +15,18 @@ pub(crate) struct Fact {
     pub(crate) from: Option<String>,
     pub(crate) ephemeral: bool,
     pub(crate) rooms: BTreeSet<RoomId>,
+    pub(crate) id: String,
+    pub(crate) notifies: bool,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Room {
     pub(crate) epoch: Option<String>,
     pub(crate) events: BTreeMap<u64, Mark>,
+    /// Notifications that the user has not read.
+    pub(crate) unread: BTreeSet<u64>,
+    /// How many of them are unread and kept after each event.
+    pub(crate) counts: BTreeMap<u64, u64>,
     pub(crate) deleted: bool,
 }
 
@@ -57,7 +64,35 @@ impl History {
                 "{room}: {mark} came before {before:?} and stands after it"
             ));
         }
+        if new && matches!(room, RoomId::User(_)) {
+            self.count(room, seq, mark);
+        }
         Ok(())
+    }
+
+    fn count(&mut self, room: RoomId, seq: u64, mark: Mark) {
+        let Some(fact) = self.facts.get(&mark).cloned() else {
+            return;
+        };
+        let facts = &self.facts;
+        let known = self.rooms.entry(room).or_default();
+        if fact.notifies {
+            known.unread.insert(seq);
+        }
+        if fact.kind == "inbox:read" {
+            let events = &known.events;
+            known
+                .unread
+                .retain(|seq| !is_read(&fact.data, *seq, facts, events));
+        }
+        let unread = known.unread.iter().filter(|other| **other + USER_LOG > seq);
+        known.counts.insert(seq, unread.count() as u64);
+    }
+
+    /// What the user of this room has not read now.
+    pub(crate) fn unread(&mut self, room: RoomId) -> u64 {
+        let known = self.room(room);
+        known.counts.get(&known.head()).copied().unwrap_or_default()
     }
 
     /// The store's epoch of a room does not change while nothing is lost.
@@ -81,4 +116,18 @@ impl History {
         let found = events.iter().rev().find(|(_, other)| **other == mark);
         found.map(|(seq, _)| *seq)
     }
+}
+
+fn is_read(
+    data: &Value,
+    seq: u64,
+    facts: &BTreeMap<Mark, Fact>,
+    events: &BTreeMap<u64, Mark>,
+) -> bool {
+    if let Some(up_to) = data["up_to"].as_u64() {
+        return seq <= up_to;
+    }
+    let id = events.get(&seq).and_then(|mark| facts.get(mark));
+    let ids = data["ids"].as_array();
+    ids.is_some_and(|ids| ids.iter().any(|it| it.as_str() == id.map(|fact| &*fact.id)))
 }

@@ -2,14 +2,15 @@
 
 use crate::history::{Fact, History, Mark};
 use crate::lifecycle::Life;
+use crate::plan::USER_LOG;
 use crate::viewer::Viewer;
-use fanfare_core::{Error, Publish, Receipt, Retention, RoomId, Target, TaskId, UserId};
+use fanfare_core::{DeviceId, Error, Publish, Receipt, Retention, RoomId, Target, TaskId, UserId};
 use fanfare_loopback::{Client, Handshake, Observed, Received, SeenEvent};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What at least one script has to come to.
-pub(crate) const MARKS: [&str; 14] = [
+pub(crate) const MARKS: [&str; 18] = [
     "a retry",
     "an id reused",
     "a lifecycle refusal",
@@ -24,6 +25,10 @@ pub(crate) const MARKS: [&str; 14] = [
     "a refused message",
     "a goodbye",
     "a deletion",
+    "a read",
+    "an ack",
+    "a device goes on",
+    "a count of what is unread",
 ];
 
 #[derive(Debug)]
@@ -37,6 +42,10 @@ pub(crate) struct Oracle {
     /// By id: what was published as it, and the answer.
     ids: BTreeMap<String, (Value, Receipt)>,
     viewers: BTreeMap<Client, Viewer>,
+    /// How far each device of each user acknowledged.
+    cursors: BTreeMap<(UserId, DeviceId), u64>,
+    /// By its id, what the server said in a user's room.
+    reads: BTreeMap<String, Mark>,
     /// What clients sent and nobody has seen yet.
     sent: BTreeMap<Mark, Fact>,
     marks: BTreeMap<&'static str, u64>,
@@ -52,6 +61,8 @@ impl Oracle {
             lives: BTreeMap::new(),
             ids: BTreeMap::new(),
             viewers: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            reads: BTreeMap::new(),
             sent: BTreeMap::new(),
             marks: BTreeMap::new(),
         }
@@ -61,6 +72,10 @@ impl Oracle {
         if let Some(viewer) = self.viewers.get_mut(&client) {
             viewer.slow = true;
         }
+    }
+
+    pub(crate) fn reads_at_once(&self, client: Client) -> bool {
+        self.viewers.get(&client).is_some_and(|viewer| !viewer.slow)
     }
 
     pub(crate) fn disconnects(&mut self, user: UserId) {
@@ -89,8 +104,26 @@ impl Oracle {
         }
     }
 
+    /// *Offline is not lost*: a device without a position goes on at its cursor; a new one at the oldest that is unread.
     fn open(&mut self, client: Client, handshake: Handshake) {
-        self.viewers.insert(client, Viewer::new(handshake));
+        let mut viewer = Viewer::new(handshake);
+        if let Some(device) = viewer.device()
+            && viewer.is_let_in(&mut self.history)
+        {
+            let room = RoomId::User(device.0);
+            let known = self.history.room(room);
+            let head = known.head();
+            let mut unread = known.unread.iter();
+            let oldest = unread.find(|seq| **seq + USER_LOG > head).copied();
+            let is_new = !self.cursors.contains_key(&device);
+            let cursor = self.cursors.entry(device);
+            let cursor = *cursor.or_insert_with(|| oldest.map_or(head, |seq| seq - 1));
+            if !is_new || oldest.is_some() {
+                self.mark("a device goes on");
+                viewer.goes_on_at(room, cursor);
+            }
+        }
+        self.viewers.insert(client, viewer);
     }
 
     fn mark(&mut self, mark: &'static str) {
@@ -112,6 +145,8 @@ impl Oracle {
                     .parse()
                     .map_err(|_| "no room")?]
                 .into(),
+                id: String::new(),
+                notifies: false,
             };
             self.sent.insert(mark_of(&fact.data)?, fact);
         }
@@ -134,6 +169,8 @@ impl Oracle {
             from: None,
             ephemeral: draft.retention != Retention::Kept,
             rooms: rooms(target),
+            id: String::new(),
+            notifies: notifies(publish),
         };
         let content = json!([
             fact.kind,
@@ -184,6 +221,11 @@ impl Oracle {
             return Err("the answer names other rooms".to_owned());
         }
         let mark = mark_of(&fact.data)?;
+        let fact = Fact {
+            id: receipt.id().to_string(),
+            ..fact
+        };
+        self.history.facts.insert(mark, fact.clone());
         for room in receipt.rooms() {
             self.history.epoch(room.room, &room.epoch.to_string())?;
             let (seq, head) = (room.seq.number(), self.history.room(room.room).head());
@@ -215,7 +257,6 @@ impl Oracle {
             self.ids.insert(id, (content, receipt.clone()));
         }
         self.accepted.push(mark);
-        self.history.facts.insert(mark, fact);
         Ok(())
     }
 
@@ -235,11 +276,12 @@ impl Oracle {
     }
 
     fn event(&mut self, client: Client, event: &SeenEvent) -> Result<(), String> {
-        let mark = mark_of(&event.data)?;
+        let mark = self.mark_of_event(event)?;
         if let Some(fact) = self.sent.remove(&mark) {
             self.mark("an event from a client");
             self.accepted.push(mark);
-            self.history.facts.insert(mark, fact);
+            let id = event.id.clone();
+            self.history.facts.insert(mark, Fact { id, ..fact });
         }
         let fact = self
             .history
@@ -253,6 +295,8 @@ impl Oracle {
             from: event.from.clone(),
             ephemeral: event.ephemeral,
             rooms: fact.rooms.clone(),
+            id: event.id.clone(),
+            notifies: fact.notifies,
         };
         if seen != fact {
             return Err(format!("is not what was published: {fact:?}"));
@@ -264,6 +308,9 @@ impl Oracle {
             self.mark("an event through two rooms");
         }
         if client != self.witness {
+            if event.unread.is_some() {
+                self.mark("a count of what is unread");
+            }
             let viewer = self
                 .viewers
                 .get_mut(&client)
@@ -310,18 +357,68 @@ impl Oracle {
             "system:reply" if data["ok"] == false => self.mark("a refused message"),
             _ => {}
         }
-        let Some(message) = asked.filter(|it| it["op"] == "send") else {
+        let Some(message) = asked else {
             return Ok(());
         };
+        if message["op"] == "ack" && data["ok"] == true {
+            self.acknowledged(client, message["seq"].as_u64(), data)?;
+        }
+        if message["op"] != "send" {
+            return Ok(());
+        }
         // *What was not answered by success was not kept*, and what was, was.
         let mark = mark_of(&message["data"])?;
         match (data["ok"] == true, self.sent.remove(&mark)) {
             (true, Some(fact)) => {
                 self.accepted.push(mark);
-                self.history.facts.insert(mark, fact);
+                let id = data["id"].as_str().unwrap_or_default().to_owned();
+                self.history.facts.insert(mark, Fact { id, ..fact });
             }
             (false, None) => return Err("was refused, and seen".to_owned()),
             (true, None) | (false, Some(_)) => {}
+        }
+        Ok(())
+    }
+
+    /// Which event it is. What the server itself says in a user's room is new when it is seen first.
+    fn mark_of_event(&mut self, event: &SeenEvent) -> Result<Mark, String> {
+        if event.kind != "inbox:read" {
+            return mark_of(&event.data);
+        }
+        if let Some(mark) = self.reads.get(&event.id) {
+            return Ok(*mark);
+        }
+        let mark = self.history.newest() + 1;
+        self.mark("a read");
+        self.reads.insert(event.id.clone(), mark);
+        let fact = Fact {
+            kind: event.kind.clone(),
+            data: event.data.clone(),
+            from: None,
+            ephemeral: false,
+            rooms: event.rooms.keys().copied().collect(),
+            id: event.id.clone(),
+            notifies: false,
+        };
+        self.history.facts.insert(mark, fact);
+        self.accepted.push(mark);
+        Ok(mark)
+    }
+
+    /// *Acknowledged is final*: the cursor is the furthest of all acknowledgements.
+    fn acknowledged(
+        &mut self,
+        client: Client,
+        seq: Option<u64>,
+        data: &Value,
+    ) -> Result<(), String> {
+        self.mark("an ack");
+        let device = self.viewers.get(&client).and_then(Viewer::device);
+        let device = device.ok_or("an ack of no device")?;
+        let cursor = self.cursors.entry(device).or_insert(0);
+        *cursor = (*cursor).max(seq.unwrap_or_default());
+        if data["seq"].as_u64() != Some(*cursor) {
+            return Err(format!("the cursor is {cursor}"));
         }
         Ok(())
     }
@@ -347,6 +444,19 @@ impl Oracle {
         }
         Ok(self.marks)
     }
+}
+
+/// As `docs/protocol.md` has it.
+fn notifies(Publish { target, draft }: &Publish) -> bool {
+    let by_itself = match target {
+        Target::Bus => false,
+        Target::User(_) => true,
+        Target::Task { .. } => matches!(
+            draft.kind.as_str(),
+            "task:created" | "task:completed" | "task:failed" | "task:cancelled"
+        ),
+    };
+    draft.retention == Retention::Kept && draft.notify.unwrap_or(by_itself)
 }
 
 fn rooms(target: &Target) -> BTreeSet<RoomId> {

@@ -1,7 +1,7 @@
 //! A script as data, which proptest draws and shortens, and how it is run.
 
 use crate::oracle::Oracle;
-use fanfare_core::{Draft, Limits, Position, Publish, Target};
+use fanfare_core::{Draft, Endpoint, Limits, Position, Publish, RoomId, Seq, Target};
 use fanfare_loopback::{Client, Handshake, Settings, World, draft, task, user};
 use proptest::prelude::*;
 use serde_json::json;
@@ -25,12 +25,7 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Open {
-        chat: Option<u32>,
-        user: u64,
-        all: bool,
-        narrow: bool,
-    },
+    Open(Opening),
     Disconnect(usize),
     /// With its positions, as a client resumes; or with none; or with some from elsewhere.
     Reopen(usize, Since),
@@ -43,6 +38,7 @@ enum Step {
         large: bool,
     },
     Ping(usize),
+    Tell(usize, Told),
     StopReading(usize),
     ReadSome(usize, usize),
     ResumeReading(usize),
@@ -58,6 +54,41 @@ enum Step {
     Retry(usize),
     Advance(u64),
     DisconnectUser(u64),
+}
+
+#[derive(Debug, Clone)]
+struct Opening {
+    chat: Option<u32>,
+    user: u64,
+    all: bool,
+    narrow: bool,
+    is_phone: Option<bool>,
+}
+
+impl Opening {
+    fn handshake(&self) -> Handshake {
+        let mut handshake = match self.chat {
+            Some(number) => Handshake::chat(user(self.user), task(number)),
+            None => Handshake::notifications(user(self.user)),
+        };
+        if !self.all {
+            handshake = handshake.tasks(&[task(0), task(1)]);
+        }
+        if self.narrow {
+            handshake = handshake.window_bytes(1);
+        }
+        if let Some(is_phone) = self.is_phone {
+            handshake = handshake.device(if is_phone { "phone" } else { "laptop" });
+        }
+        handshake
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Told {
+    Ack(u64),
+    ReadUpTo(u64),
+    ReadIds(u8),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -114,15 +145,21 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Kind::Keyed),
         3 => life.prop_map(Kind::Life),
     ];
+    let told = prop_oneof![
+        6 => (0..4_u64).prop_map(Told::Ack),
+        2 => (0..4_u64).prop_map(Told::ReadUpTo),
+        2 => (0..20_u8).prop_map(Told::ReadIds),
+    ];
     let since = prop_oneof![
         6 => Just(Since::Positions),
-        1 => Just(Since::Nothing),
+        4 => Just(Since::Nothing),
         1 => Just(Since::Elsewhere),
         1 => Just(Since::Future),
     ];
     prop_oneof![
-        6 => (prop::option::of(task.clone()), user.clone(), prop::bool::weighted(0.8), any::<bool>())
-            .prop_map(|(chat, user, all, narrow)| Step::Open { chat, user, all, narrow }),
+        6 => (prop::option::of(task.clone()), user.clone(), prop::bool::weighted(0.8), any::<bool>(), any::<Option<bool>>())
+            .prop_map(|(chat, user, all, narrow, is_phone)| Step::Open(Opening { chat, user, all, narrow, is_phone })),
+        10 => (client.clone(), told).prop_map(|(client, told)| Step::Tell(client, told)),
         4 => client.clone().prop_map(Step::Disconnect),
         8 => (client.clone(), since).prop_map(|(client, since)| Step::Reopen(client, since)),
         6 => (client.clone(), task.clone(), any::<bool>())
@@ -153,6 +190,7 @@ struct Run {
     world: World,
     oracle: Oracle,
     clients: Vec<Client>,
+    handshakes: Vec<Handshake>,
     published: Vec<Publish>,
     next_mark: u64,
 }
@@ -177,6 +215,7 @@ impl Plan {
             oracle: Oracle::new(witness),
             world,
             clients: Vec::new(),
+            handshakes: Vec::new(),
             published: Vec::new(),
             next_mark: 1,
         };
@@ -214,25 +253,12 @@ impl Run {
 
     fn step(&mut self, step: &Step) {
         match step {
-            Step::Open {
-                chat,
-                user: number,
-                all,
-                narrow,
-            } if self.clients.len() < CLIENTS => {
-                let mut handshake = match chat {
-                    Some(number_of_task) => Handshake::chat(user(*number), task(*number_of_task)),
-                    None => Handshake::notifications(user(*number)),
-                };
-                if !all {
-                    handshake = handshake.tasks(&[task(0), task(1)]);
-                }
-                if *narrow {
-                    handshake = handshake.window_bytes(1);
-                }
+            Step::Open(opening) if self.clients.len() < CLIENTS => {
+                let handshake = opening.handshake();
+                self.handshakes.push(handshake.clone());
                 self.clients.push(self.world.open(handshake));
             }
-            Step::Open { .. } => {}
+            Step::Open(_) => {}
             Step::Publish {
                 target,
                 kind,
@@ -266,12 +292,19 @@ impl Run {
                 self.world.disconnect_user(user(*number));
             }
             Step::Disconnect(at) => self.of(*at, World::disconnect),
-            Step::Reopen(at, since) => self.of(*at, |world, client| match since {
-                Since::Positions => world.reopen(client),
-                Since::Nothing | Since::Elsewhere | Since::Future => {
-                    reopen_otherwise(world, client, *since);
-                }
-            }),
+            Step::Reopen(at, since) => {
+                let Some(handshake) = self.handshakes.get(*at).cloned() else {
+                    return;
+                };
+                self.of(*at, |world, client| match since {
+                    Since::Positions => world.reopen(client),
+                    Since::Nothing => world.reopen_with(client, handshake),
+                    Since::Elsewhere | Since::Future => {
+                        reopen_lost(world, client, handshake, *since);
+                    }
+                });
+            }
+            Step::Tell(at, told) => self.tell(*at, told),
             Step::Ping(at) => self.of_open(*at, |world, client| {
                 world.ping(client);
             }),
@@ -312,6 +345,22 @@ impl Run {
         }
     }
 
+    /// What a client says of its inbox: so far behind the last event in the user's room, or beyond it.
+    fn tell(&mut self, at: usize, told: &Told) {
+        // Whether an ack of a client that did not read all was heard is not seen from outside.
+        if matches!(told, Told::Ack(_)) && !self.reads_at_once(at) {
+            return;
+        }
+        self.of_open(at, |world, client| {
+            let after = head_of(world, client) + 1;
+            match told {
+                Told::Ack(back) => world.ack(client, after.saturating_sub(*back)),
+                Told::ReadUpTo(back) => world.read_up_to(client, after.saturating_sub(*back)),
+                Told::ReadIds(id) => world.read_ids(client, &[&format!("id:{id}"), "nobody"]),
+            };
+        });
+    }
+
     fn of(&mut self, at: usize, act: impl FnOnce(&mut World, Client)) {
         if let Some(client) = self.clients.get(at) {
             act(&mut self.world, *client);
@@ -326,8 +375,14 @@ impl Run {
         });
     }
 
+    fn reads_at_once(&self, at: usize) -> bool {
+        let client = self.clients.get(at);
+        client.is_some_and(|client| self.oracle.reads_at_once(*client))
+    }
+
     fn mark(&mut self) -> u64 {
-        self.next_mark += 1;
+        // Between two of them there is room for what the server itself says in the user's room.
+        self.next_mark += 1_000;
         self.next_mark
     }
 
@@ -357,20 +412,28 @@ fn data(mark: u64, large: bool) -> serde_json::Value {
     json!({"mark": mark, "text": "x".repeat(if large { 600 } else { 0 })})
 }
 
-fn reopen_otherwise(world: &mut World, client: Client, since: Since) {
-    // The same handshake is not known here, so another one: the chat of one task, of one user.
-    let mut handshake = Handshake::chat(user(0), task(0));
-    let known = world.position(client, task(0));
-    let position: Option<Position> = match since {
-        Since::Positions | Since::Nothing => None,
-        Since::Elsewhere => Some("elsewhere:3".parse().expect("a position")),
-        Since::Future => known.map(|position| Position {
-            seq: fanfare_core::Seq::new(1_000).expect("a number"),
-            ..position
-        }),
+/// With a position in the rooms of its endpoint that the server can't know.
+fn reopen_lost(world: &mut World, client: Client, mut handshake: Handshake, since: Since) {
+    let rooms: Vec<RoomId> = match (handshake.endpoint(), handshake.user()) {
+        (Endpoint::Task(task), Some(user)) => vec![(*task).into(), user.into()],
+        (_, user) => user.into_iter().map(RoomId::User).collect(),
     };
-    if let Some(position) = position {
-        handshake = handshake.since(task(0), position);
+    for room in rooms {
+        let position = match (since, world.position(client, room)) {
+            (Since::Future, Some(position)) => Position {
+                seq: Seq::new(1_000).expect("a number"),
+                ..position
+            },
+            _ => "elsewhere:3".parse().expect("a position"),
+        };
+        handshake = handshake.since(room, position);
     }
     world.reopen_with(client, handshake);
+}
+
+/// The last number in the room of the client's user, as far as the client knows.
+fn head_of(world: &World, client: Client) -> u64 {
+    let users = (0..USERS).map(user);
+    let mut positions = users.filter_map(|user| world.position(client, user));
+    positions.next().map_or(0, |position| position.seq.number())
 }

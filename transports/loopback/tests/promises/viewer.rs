@@ -2,10 +2,13 @@
 
 use crate::history::{Fact, History, Mark};
 use crate::plan::{TASK_LOG, USER_LOG};
-use fanfare_core::{Endpoint, RoomId, TaskGrant, UserId};
+use fanfare_core::{DeviceId, Endpoint, RoomId, TaskGrant, UserId};
 use fanfare_loopback::{Handshake, SeenEvent};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Stands for the room's own epoch, in a device's cursor.
+const OWN_EPOCH: &str = "";
 
 /// A position that a client named: an epoch and a number.
 type Since = (String, u64);
@@ -58,6 +61,26 @@ impl Viewer {
             disconnected: false,
             was_told: false,
         }
+    }
+
+    /// The device that it comes from.
+    pub(crate) fn device(&self) -> Option<(UserId, DeviceId)> {
+        Some((self.user()?, self.handshake.device_name()?.clone()))
+    }
+
+    /// Whether the server lets it in at all.
+    pub(crate) fn is_let_in(&self, history: &mut History) -> bool {
+        let is_gone = match self.handshake.endpoint() {
+            Endpoint::Task(task) => history.room((*task).into()).deleted,
+            Endpoint::Notifications | Endpoint::Bus(_) => false,
+        };
+        self.may_see_its_endpoint() && !is_gone
+    }
+
+    /// Its device was there before, and named no position now.
+    pub(crate) fn goes_on_at(&mut self, room: RoomId, cursor: u64) {
+        let named = self.since.entry(room);
+        named.or_insert_with(|| (OWN_EPOCH.to_owned(), cursor));
     }
 
     /// *No leak*: what its token names, and its user's own room.
@@ -198,6 +221,13 @@ impl Viewer {
         if let Endpoint::Task(task) = self.handshake.endpoint() {
             expected.insert((*task).into());
         }
+        if let Some(user) = self.user() {
+            let unread = history.unread(user.into());
+            // What was published since it came is in what it is told later only; who reads at once is told of now.
+            if !self.slow && data["inbox"]["unread"].as_u64() != Some(unread) {
+                return Err(format!("welcomed with another count than {unread}"));
+            }
+        }
         let rooms = data["rooms"].as_object().ok_or("a welcome without rooms")?;
         let rooms: BTreeMap<RoomId, &Value> = rooms
             .iter()
@@ -229,6 +259,17 @@ impl Viewer {
         if seq > history.room(room).head() {
             return Err(format!("{room} stands at {}", history.room(room).head()));
         }
+        let since = since.map(|(since_epoch, seq)| {
+            let is_own = since_epoch == OWN_EPOCH;
+            (
+                if is_own {
+                    epoch.to_owned()
+                } else {
+                    since_epoch
+                },
+                seq,
+            )
+        });
         let (next, owed_gap) = match (since, standing["recovered"].as_bool()) {
             (None, None) => (seq + 1, None),
             (Some((since_epoch, since_seq)), Some(true))
@@ -324,6 +365,7 @@ impl Viewer {
             standing.next += 1;
             history.number(*room, *seq, mark)?;
         }
+        self.count(event, history)?;
         // *Once per connection*: with all its rooms at once. Of a deleted room the rest is said to be missing, and
         // a client that leaves has asked for no more.
         if event.ephemeral || is_deletion || mark <= self.replayed {
@@ -337,6 +379,29 @@ impl Viewer {
                 && self.rooms.get(room).is_some_and(still_to_come)
         });
         late.map_or(Ok(()), |room| Err(format!("came without {room}")))
+    }
+
+    /// All are told the same count after the same event; who reads at once is told with every event.
+    fn count(&self, event: &SeenEvent, history: &History) -> Result<(), String> {
+        let user = self.user().map(RoomId::User);
+        let through = user.and_then(|room| Some((room, event.rooms.get(&room)?)));
+        let Some((room, seq)) = through else {
+            let is_told = event.unread.is_some();
+            return if is_told {
+                Err("a count of another room".to_owned())
+            } else {
+                Ok(())
+            };
+        };
+        let counts = history.rooms.get(&room).map(|it| &it.counts);
+        let count = counts
+            .and_then(|it| it.get(seq))
+            .copied()
+            .unwrap_or_default();
+        match event.unread {
+            Some(unread) if unread != count => Err(format!("the user has {count} unread")),
+            _ => Ok(()),
+        }
     }
 
     /// Nothing is owed to who is still there and has read all.

@@ -9,6 +9,7 @@ mod determinism;
 mod devices;
 mod drain;
 mod heartbeat;
+mod inbox;
 mod join_snapshot;
 mod lifecycle;
 mod limits;

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use fanfare_core::{Publish, TaskId, UserId};
+use fanfare_core::{Epoch, Payload, Publish, Seq, TaskId, UserId};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
+use serde::Deserialize;
 use smol_hyper::rt::FuturesIo;
 
 use super::backoff::{self, Backoff};
@@ -38,6 +39,28 @@ pub struct Api {
     key: Secret,
     timeouts: Timeouts,
     connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// A part of what a room keeps.
+///
+/// ```
+/// use fanfare_websocket::client::HistoryPage;
+/// let page: HistoryPage = serde_json::from_str(r#"{"epoch":"k3","first":1,"seq":0,"events":[],"next":null}"#)?;
+/// assert!(page.events.is_empty() && page.next.is_none());
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct HistoryPage {
+    /// The room's epoch.
+    pub epoch: Epoch,
+    /// The number of the oldest event that is kept.
+    pub first: Seq,
+    /// The number of the last one.
+    pub seq: Seq,
+    /// The events, as on the wire.
+    pub events: Vec<Payload>,
+    /// The path of the next page; `None` where there is nothing more.
+    pub next: Option<String>,
 }
 
 /// A request that failed, and whether the server can have seen none of it.
@@ -125,6 +148,25 @@ impl Api {
         let answer = self
             .request(Method::GET, &format!("/v1/tasks/{task}"), Bytes::new())
             .await?;
+        self.understand(&answer)
+    }
+
+    /// A page of what a room keeps, as `GET` of its events gives it: `path` is the room's, or the `next` of a page.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn history(&mut self, path: &str) -> Result<HistoryPage, Error> {
+        let answer = self.request(Method::GET, path, Bytes::new()).await?;
+        self.understand(&answer)
+    }
+
+    /// What a user has not read and how far each device got, as `GET /v1/users/{id}/inbox` gives it.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub async fn inbox(&mut self, user: UserId) -> Result<serde_json::Value, Error> {
+        let path = format!("/v1/users/{user}/inbox");
+        let answer = self.request(Method::GET, &path, Bytes::new()).await?;
         self.understand(&answer)
     }
 

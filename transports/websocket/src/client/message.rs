@@ -136,6 +136,23 @@ pub struct Welcome {
     /// The rooms that the connection is in.
     #[serde(default)]
     pub rooms: BTreeMap<RoomId, Head>,
+    /// What its user has not read; absent on the bus.
+    #[serde(default)]
+    pub inbox: Option<Inbox>,
+}
+
+/// `inbox` of `system:welcome`.
+///
+/// ```
+/// # use fanfare_websocket::client::Welcome;
+/// fn badge(welcome: &Welcome) -> u64 {
+///     welcome.inbox.as_ref().map_or(0, |inbox| inbox.unread)
+/// }
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Inbox {
+    /// Notifications that the user has not read.
+    pub unread: u64,
 }
 
 /// Where a room stands as one joins it.

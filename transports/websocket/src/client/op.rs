@@ -1,6 +1,6 @@
 //! What a client may say.
 
-use fanfare_core::{EventId, EventType, Payload, Position, RoomId};
+use fanfare_core::{Epoch, EventId, EventType, Payload, Position, RoomId, Seq};
 use serde::Serialize;
 
 /// A message of a client, where the messages of [`Connection`](super::Connection) are not enough.
@@ -48,5 +48,23 @@ pub enum Op {
         /// Its id, the same for every retry.
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<EventId>,
+    },
+    /// This device has everything in its user's room up to a position: it is not sent again.
+    Ack {
+        /// Comes back in the reply.
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// The room's epoch: a position of another is refused.
+        epoch: Epoch,
+        /// The number of the last event that it has.
+        seq: Seq,
+    },
+    /// The user has read everything up to a number in the user's room, on whatever device.
+    Read {
+        /// Comes back in the reply.
+        #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
+        reference: Option<u64>,
+        /// The number.
+        up_to: Seq,
     },
 }

@@ -68,7 +68,7 @@ const fn meaning(code: u16) -> &'static str {
         1000 => "it was done",
         1001 => "the server is going away",
         1002 => "it saw a protocol error",
-        1006 => "the connection broke",
+        1006 => "no close frame came",
         1009 => "a message was too big",
         1011 => "the server had an internal error",
         1012 => "the server restarts",

@@ -1,39 +1,10 @@
-//! The page of `--dev` in a real browser, against the real server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by a panic"
-)]
+//! What a stranger sees who runs a command as a task: the page's first purpose.
 
-mod browser;
-mod server;
+use serde_json::json;
 
-use browser::{Tab, browser_or_skip};
-use serde_json::{Value, json};
-use server::{Server, TASK};
-
-fn serve() -> Server {
-    Server::start(&["--dev"])
-}
-
-/// Opens the page for `user`, with `tasks` open, and waits for its connection.
-fn page<'a>(tab: &Tab<'a>, server: &Server, user: u64, tasks: &[&str]) {
-    let tasks: String = tasks.iter().map(|task| format!("&task={task}")).collect();
-    tab.open(&format!("http://{}/#user={user}{tasks}", server.address));
-    tab.until("document.querySelector('#link').dataset.state === 'live'");
-}
-
-/// Publishes to a task's room and to user 7, as `fanfare exec --user 7` does: what is of its life names it.
-fn publish(server: &Server, task: &str, kind: &str, data: &Value) {
-    let mut data = data.clone();
-    if kind != "task:status" {
-        data["task"] = task.into();
-    }
-    let body = json!({"type": kind, "users": [7], "data": data});
-    let answer = server.publish(&format!("/v1/tasks/{task}/events"), &body.to_string());
-    assert_eq!(answer.status, 200, "{kind}: {answer:?}");
-}
+use crate::browser::browser_or_skip;
+use crate::server::{API_KEY, TASK};
+use crate::stage::{page, publish, serve};
 
 #[test]
 fn a_task_is_seen_from_its_creation_to_its_end_by_its_user_and_by_nobody_else() {
@@ -85,6 +56,14 @@ fn a_task_is_seen_from_its_creation_to_its_end_by_its_user_and_by_nobody_else() 
         json!(["Compiling one", "Compiling two", "completed: exit code 0"])
     );
 
+    // A tab that comes later is told the same, and not by what was on the way there.
+    page(&again, &server, 7, &[]);
+    page(&again, &server, 7, &[TASK]);
+    again.until_text(".panel .lines", "exit code 0");
+    assert_eq!(again.value(lines), seven.value(lines));
+    assert_eq!(again.text(".panel .status"), "completed");
+    assert_eq!(again.text(".panel .percent"), "100 %");
+
     // What is user 8's own comes after all of that on the same connection: so nothing of it did.
     let note = json!({"type": "user:notification", "data": {"text": "for eight"}});
     server.publish("/v1/users/8/events", &note.to_string());
@@ -95,4 +74,28 @@ fn a_task_is_seen_from_its_creation_to_its_end_by_its_user_and_by_nobody_else() 
     );
     assert_eq!(eight.value("document.querySelectorAll('.panel').length"), 0);
     browser.assert_quiet();
+}
+
+#[test]
+fn who_looks_on_one_device_has_looked_on_all() {
+    let (browser, phone) = (browser_or_skip!(), browser_or_skip!());
+    let server = serve();
+    let devices = [browser.first(), phone.first()];
+    for device in &devices {
+        page(device, &server, 7, &[]);
+    }
+    for text in ["one", "two"] {
+        let note = json!({"type": "user:notification", "data": {"text": text}});
+        server.publish("/v1/users/7/events", &note.to_string());
+    }
+    for device in &devices {
+        device.until_text("#count", "2");
+    }
+    devices[0].click("#mark-seen");
+    for device in &devices {
+        device.until("document.querySelector('#count').hidden");
+    }
+    let key = format!("Authorization: Bearer {API_KEY}");
+    let inbox = server.request("GET /v1/users/7/inbox", &[&key], "").json();
+    assert_eq!(inbox["unread"], 0, "{inbox}");
 }
