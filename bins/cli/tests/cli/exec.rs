@@ -429,6 +429,7 @@ fn a_reader_that_is_slower_than_the_command_gets_all_of_its_output() {
     let collecting = err.collect(child.stderr.take().unwrap(), |_| {});
     // The command has written all and ended, since its pipe and ours together hold it; nobody has read yet.
     err.until("ended");
+    // Nothing is waited for: this is the slow reader itself, slower than the second after which output was cut once.
     std::thread::sleep(std::time::Duration::from_millis(1_500));
     let mut out = String::new();
     reader.read_to_string(&mut out).unwrap();

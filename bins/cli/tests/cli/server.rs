@@ -112,7 +112,7 @@ impl Server {
 
     pub(crate) fn come_back(&mut self) {
         assert!(self.running.is_none());
-        let (ready, listening) = std::sync::mpsc::channel();
+        let (ready, listening) = std::sync::mpsc::sync_channel(1);
         let (stop, stopped) = bounded(1);
         let (address, record) = (self.address, Arc::clone(&self.record));
         let thread = std::thread::spawn(move || {
