@@ -81,6 +81,8 @@ close_codes! {
     NO_HEARTBEAT = 4012, Now, "no heartbeat";
     /// The client sent more than it may.
     TOO_MANY_MESSAGES = 4013, After, "too many messages";
+    /// What it asked for can't be read from the store now.
+    UNAVAILABLE = 4014, After, "the store is unavailable";
     /// The token is not valid.
     BAD_TOKEN = 4500, Never, "bad token";
     /// The request can't be served as it is.

@@ -78,6 +78,12 @@ pub enum Error {
     /// The first message has to be `auth`.
     #[error("not authenticated: send {{\"op\":\"auth\",\"token\":…}} first")]
     Unauthenticated,
+    /// The store has no space. Nothing was kept.
+    #[error("the store's disk is full: nothing was kept; free some space, then try again")]
+    StoreFull,
+    /// The store can't do it now. Nothing was kept, as far as anybody can see until a restart.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(&'static str),
     /// The server is shutting down.
     #[error("the server is draining: try again at another instance, or in a moment")]
     Draining,
@@ -99,6 +105,8 @@ impl Error {
             Self::TooManyRooms(_) => "too_many_rooms",
             Self::RateLimited(_) => "rate_limited",
             Self::Unauthenticated => "unauthenticated",
+            Self::StoreFull => "store_full",
+            Self::Unavailable(_) => "unavailable",
             Self::Draining => "draining",
         }
     }

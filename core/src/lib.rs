@@ -26,6 +26,7 @@ mod log;
 mod lookup;
 mod outbox;
 mod payload;
+mod port;
 mod protocol;
 mod rate;
 mod receipt;
@@ -48,7 +49,7 @@ pub use error::Error;
 pub use event::{Draft, Entry, Event, Place, Publish, Retention, Target, USERS_MAX};
 pub use frame::Frame;
 pub use history::{History, Page, Start};
-pub use hub::{At, Effect, Fault, Hub, InboxView, Input, Pull, TaskView, Ticket};
+pub use hub::{Answer, At, Effect, Fault, Hub, InboxView, Input, Pull, Query, TaskView, Ticket};
 pub use ids::{
     ConnId, DeviceId, Epoch, EventId, EventType, Key, Pattern, Position, RoomId, Seq, TaskId,
     UserId, parse_since,
@@ -57,6 +58,7 @@ pub use inbox::KnownDevice;
 pub use lifecycle::{Status, TaskEvent};
 pub use limits::Limits;
 pub use payload::{JSON_DEPTH_MAX, Payload};
+pub use port::{Change, Fetch, FetchId, Fetched, StoreFailure, Table};
 pub use protocol::Token;
 pub use receipt::{Receipt, RoomReceipt};
 pub use room_log::{Gap, GapReason, Resume};

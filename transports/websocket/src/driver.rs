@@ -252,6 +252,7 @@ impl<P: Platform> Driver<P> {
                         waker.wake();
                     }
                 }
+                Effect::Answered { .. } | Effect::Commit(_) | Effect::Fetch { .. } => {}
                 Effect::Drained => {
                     state.drained = true;
                     state.wake_drain();

@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::upgrade::Refusal;
 
-/// Seconds after which a publish that met a draining server is best tried again.
-const DRAINING_RETRY: HeaderValue = HeaderValue::from_static("5");
+/// Seconds after which a publish that could not be taken now is best tried again.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
 /// The codes, each with its name and the status of its answers.
 macro_rules! codes {
@@ -63,6 +63,9 @@ codes! {
     UpgradeRequired "upgrade_required" UPGRADE_REQUIRED,
     Internal "internal" INTERNAL_SERVER_ERROR,
     Draining "draining" SERVICE_UNAVAILABLE,
+    /// The store can't take or read it now.
+    Unavailable "unavailable" SERVICE_UNAVAILABLE,
+    StoreFull "store_full" INSUFFICIENT_STORAGE,
 }
 
 /// A refusal, as the answer to one HTTP request.
@@ -166,7 +169,9 @@ impl Problem {
             | Code::UnsupportedMediaType
             | Code::UpgradeRequired
             | Code::Internal
-            | Code::Draining => false,
+            | Code::Draining
+            | Code::Unavailable
+            | Code::StoreFull => false,
         };
         distrust.then_some((self.code.name(), &self.detail))
     }
@@ -208,6 +213,8 @@ impl From<Error> for Problem {
             Error::Lifecycle { .. } => Code::Lifecycle,
             Error::Gone(_) => Code::Gone,
             Error::IdReused(_) => Code::IdReused,
+            Error::StoreFull => Code::StoreFull,
+            Error::Unavailable(_) => Code::Unavailable,
             Error::Draining => Code::Draining,
             // What only a socket's client can be told, all of it.
             Error::Unauthenticated
@@ -223,8 +230,8 @@ impl From<Error> for Problem {
         } else if let Error::Gone(task) = error {
             problem.task = Some((task, Status::Deleted));
         }
-        if code == Code::Draining {
-            problem = problem.with(RETRY_AFTER, DRAINING_RETRY);
+        if matches!(code, Code::Draining | Code::Unavailable | Code::StoreFull) {
+            problem = problem.with(RETRY_AFTER, RETRY_SECONDS);
         }
         problem
     }

@@ -160,6 +160,7 @@ impl World {
                 Effect::Published { ticket, result } => {
                     self.answers.insert(ticket.0, result);
                 }
+                Effect::Answered { .. } | Effect::Commit(_) | Effect::Fetch { .. } => {}
                 Effect::Drained => {
                     self.drained = true;
                     self.observe(Observed::Drained);
