@@ -1,7 +1,9 @@
-//! `fanfare-server`: broadcasts events to WebSocket clients, and takes them from back ends by HTTP.
+//! `fanfare-server`: broadcasts events to WebSocket clients, and takes them from back ends by HTTP. Of a server that does
+//! not run, `fanfare-server store` looks after the data.
 #![forbid(unsafe_code)]
 
 mod assets;
+mod data;
 #[cfg(test)]
 mod documentation;
 mod logs;
@@ -11,6 +13,7 @@ mod secrets;
 mod settings;
 mod signals;
 mod sources;
+mod store;
 mod welcome;
 
 use std::fmt::Display;
@@ -27,6 +30,10 @@ fn main() -> ExitCode {
         Ok(sources) => sources,
         Err(Stop::Arguments(error)) => error.exit(),
         Err(Stop::Wrong(errors)) => return complain(&errors, WRONG_SETTINGS),
+        Err(Stop::Store(maintenance)) => {
+            let done = store::run(&maintenance);
+            return done.map_or_else(|error| complain(&[error], 1), |()| ExitCode::SUCCESS);
+        }
     };
     match run::run(&sources) {
         Ok(code) => code,
