@@ -10,12 +10,7 @@ mod server;
 
 use std::process::Output;
 
-use server::{API_KEY, TOKEN_SECRET, command};
-
-const SECRETS: [(&str, &str); 2] = [
-    ("FANFARE_TOKEN_SECRET", TOKEN_SECRET),
-    ("FANFARE_API_KEY", API_KEY),
-];
+use server::{SECRETS, command};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let Output {
