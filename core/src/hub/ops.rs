@@ -219,6 +219,7 @@ impl Hub {
             RoomId::Task(_) => 0,
         };
         let told = self.bus.read(now, user, read, connected)?;
+        let told = told.map(|prepared| self.bus.apply(prepared));
         let seq = told.as_ref().and_then(|told| told.receipt.rooms().first());
         let returned = Returned {
             seq: seq.map(|room| room.seq),
