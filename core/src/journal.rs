@@ -61,11 +61,6 @@ impl Journal {
         }
     }
 
-    /// Which commit takes what is added now.
-    pub(crate) const fn group(&self) -> Group {
-        self.group
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.changes.is_empty() && !self.meta_changed
     }

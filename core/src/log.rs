@@ -230,7 +230,7 @@ impl Log {
             };
         }
         let log = self.room(room);
-        match log.and_then(|log| log.missing_after(since.seq, GapReason::Trimmed)) {
+        match log.and_then(|log| log.missing_after(since.seq, Seq::ZERO, GapReason::Trimmed)) {
             Some(gap) => Resume::Gap { after: gap.to, gap },
             None => Resume::Complete { after: since.seq },
         }

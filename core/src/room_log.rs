@@ -251,12 +251,13 @@ impl RoomLog {
         Seq::new(self.cached_floor().number() + before).unwrap_or(self.head)
     }
 
-    /// Whether what came after `after` is still there, and if not, what is missing.
-    pub(crate) fn missing_after(&self, after: Seq, reason: GapReason) -> Option<Gap> {
-        (after < self.floor).then(|| Gap {
+    /// Whether what came after `after` is still there, and if not, what is missing; at least up to `lost`.
+    pub(crate) fn missing_after(&self, after: Seq, lost: Seq, reason: GapReason) -> Option<Gap> {
+        let to = self.floor.max(lost);
+        (after < to).then(|| Gap {
             epoch: self.epoch.clone(),
             from: after.next(),
-            to: self.floor,
+            to,
             reason,
         })
     }

@@ -3,6 +3,7 @@
 //! JSON, since what is kept outlives the version that wrote it, and an event's `data` is JSON already: it is carried as it
 //! came. A row that can't be read is `None`: the store's checksums say that it is what some version wrote.
 
+use crate::error::Error;
 use crate::event::{Entry, Event, Place, Retention};
 use crate::ids::{DeviceId, Epoch, EventId, EventType, Position, RoomId, Seq, UserId};
 use crate::lifecycle::Status;
@@ -112,13 +113,6 @@ struct EntryValue<'a> {
     data: &'a RawValue,
 }
 
-/// How the rows of `Meta` can be wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BadMeta {
-    Newer { found: u32, known: u32 },
-    Unreadable,
-}
-
 fn value<T: Serialize>(value: &T) -> Arc<[u8]> {
     #[expect(
         clippy::expect_used,
@@ -143,16 +137,19 @@ fn put(table: Table, key: Vec<u8>, value: Arc<[u8]>) -> Change {
 
 impl Meta {
     /// What the rows of `Meta` say; `None` in a new store.
-    pub(crate) fn read(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<Self>, BadMeta> {
+    ///
+    /// # Errors
+    /// [`Error::NewerStore`] and [`Error::UnreadableStore`].
+    pub(crate) fn read(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<Self>, Error> {
         let Some((_, row)) = rows.iter().find(|(key, _)| key == STORE) else {
             return Ok(None);
         };
-        let any: AnyMeta = read(row).ok_or(BadMeta::Unreadable)?;
+        let any: AnyMeta = read(row).ok_or(Error::UnreadableStore)?;
         if any.schema > SCHEMA {
             let (found, known) = (any.schema, SCHEMA);
-            return Err(BadMeta::Newer { found, known });
+            return Err(Error::NewerStore { found, known });
         }
-        let meta: MetaValue = read(row).ok_or(BadMeta::Unreadable)?;
+        let meta: MetaValue = read(row).ok_or(Error::UnreadableStore)?;
         Ok(Some(Self {
             epoch: meta.epoch,
             next_index: meta.next,
@@ -575,9 +572,11 @@ mod tests {
 
     #[test]
     fn every_row_is_read_as_it_was_put() {
-        let value_of = |change: &Change| match change {
-            Change::Put { key, value, .. } => (key.clone(), value.to_vec()),
-            other => panic!("{other:?}"),
+        let value_of = |change: &Change| {
+            let Change::Put { key, value, .. } = change else {
+                panic!("{change:?}")
+            };
+            (key.clone(), value.to_vec())
         };
         let user = UserId::new(7);
         let position: Position = "k3J9:41".parse().unwrap();
@@ -623,11 +622,11 @@ mod tests {
         let newer = (STORE.to_vec(), br#"{"schema":2,"other":1}"#.to_vec());
         assert_eq!(
             Meta::read(&[newer]),
-            Err(BadMeta::Newer { found: 2, known: 1 })
+            Err(Error::NewerStore { found: 2, known: 1 })
         );
         assert_eq!(
             Meta::read(&[(STORE.to_vec(), b"{}".to_vec())]),
-            Err(BadMeta::Unreadable)
+            Err(Error::UnreadableStore)
         );
     }
 
@@ -652,9 +651,11 @@ mod tests {
         };
         assert_eq!(read_id(&id, &value), Some((print, wall(9), receipt)));
         assert_eq!(id_time(&time_key), Some(wall(9)));
-        let removed = remove_id(&time_key).map(|change| match change {
-            Change::Delete { key, .. } => key,
-            other => panic!("{other:?}"),
+        let removed = remove_id(&time_key).map(|change| {
+            let Change::Delete { key, .. } = change else {
+                panic!("{change:?}")
+            };
+            key
         });
         assert_eq!(removed, [time_key, key]);
     }
