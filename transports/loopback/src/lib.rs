@@ -51,6 +51,8 @@
 //!   what a slow turn of a real server would.
 //! - A socket holds [`Handshake::window_bytes`]. A client that [stops reading](World::stop_reading) leaves it full; what
 //!   comes then waits in the hub.
+//! - A store, where [`Settings::store`] has one, takes its time for each commit and read. What a script wants an answer to
+//!   ([`World::publish`], [`World::task`], …) lets time pass until it is there; [`World::begin_publish`] does not.
 //! - An expectation that is not met panics with what was expected, what was seen, and the script so far.
 //!
 //! # Oracles
@@ -78,6 +80,7 @@ mod random;
 mod received;
 mod script;
 mod settings;
+mod store;
 mod world;
 
 pub use client::Client;
@@ -90,5 +93,5 @@ pub use handshake::Handshake;
 pub use names::{draft, task, user};
 pub use observation::{Observation, Observed};
 pub use received::{Received, SeenEvent};
-pub use settings::Settings;
-pub use world::{BackEnd, World};
+pub use settings::{Settings, StoreSettings};
+pub use world::{BackEnd, Restart, World};

@@ -1,11 +1,12 @@
 //! One connection between a client and the hub, with a socket that holds so much; or a subscription of the bus.
 
 use crate::client::Client;
+use crate::world::Said;
 use fanfare_core::{CloseCode, ConnId, Delivery, Frame, SubscriptionId, Time};
 use std::collections::VecDeque;
 
 /// A link of the world, by its place in the order of opening.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct LinkId(pub(crate) usize);
 
 /// What the hub knows the link by.
@@ -60,6 +61,8 @@ pub(crate) struct Link {
     pub(crate) ready: bool,
     /// Whether a write is on the agenda.
     pub(crate) writing: bool,
+    /// What the client sent that waits for the hub to be no longer busy with what came before.
+    pub(crate) held: VecDeque<Said>,
     /// When the last thing arrives on either side: a stream keeps its order.
     pub(crate) last_to_hub: Time,
     pub(crate) last_to_client: Time,
@@ -76,6 +79,7 @@ impl Link {
             socket: VecDeque::new(),
             ready: false,
             writing: false,
+            held: VecDeque::new(),
             last_to_hub: Time::from_millis(0),
             last_to_client: Time::from_millis(0),
         }

@@ -3,7 +3,8 @@
 use crate::client::Client;
 use crate::handshake::Handshake;
 use crate::received::Received;
-use fanfare_core::{Error, Publish, Receipt, Time};
+use crate::world::Restart;
+use fanfare_core::{Error, Publish, Receipt, Ticket, Time};
 
 /// Something that happened at a time.
 ///
@@ -68,8 +69,17 @@ pub enum Observed {
         /// Who.
         client: Client,
     },
+    /// A back end publishes; the answer is still to come.
+    Publishing {
+        /// By which the answer is known.
+        ticket: Ticket,
+        /// What.
+        publish: Publish,
+    },
     /// A back end published, and was answered.
     Published {
+        /// By which it was known.
+        ticket: Ticket,
         /// What.
         publish: Publish,
         /// The answer.
@@ -77,4 +87,9 @@ pub enum Observed {
     },
     /// The hub has no connection left, and takes none.
     Drained,
+    /// The hub is gone, with what it had not answered, and another one is there.
+    Restarted {
+        /// How the former one ended.
+        how: Restart,
+    },
 }

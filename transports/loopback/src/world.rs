@@ -4,8 +4,10 @@ mod clients;
 mod expectations;
 mod publishers;
 mod run;
+mod store;
 
 pub use publishers::BackEnd;
+pub use store::Restart;
 
 use crate::agenda::Agenda;
 use crate::client::{self, Client};
@@ -17,23 +19,35 @@ use crate::observation::{Observation, Observed};
 use crate::random::Random;
 use crate::script::Script;
 use crate::settings::Settings;
+use crate::store::SimStore;
 use fanfare_core::{
-    ConnId, ConnectedDevice, Error, Fault, Hub, InboxView, Input, Now, Receipt, SubscriptionId,
-    TaskId, TaskView, UserId, Wall,
+    Answer, ConnId, ConnectedDevice, Error, Fault, History, Hub, InboxView, Input, Limits, Now,
+    Page, Publish, Query, Receipt, RoomId, SubscriptionId, TaskId, TaskView, Ticket, UserId, Wall,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
+
+/// Milliseconds that an answer may take.
+const WAIT_MAX_MS: u64 = 60_000;
 
 /// What comes in at the hub's side, or lands at a client's.
 #[derive(Debug)]
-enum Happening {
+pub(crate) enum Happening {
     Open(LinkId, Box<Handshake>),
-    Message(LinkId, String),
-    Pong(LinkId),
-    Fault(LinkId, Fault),
-    Hangup(LinkId),
+    Said(LinkId, Said),
     Write(LinkId),
     Land(LinkId, fanfare_core::Time, Parcel),
+    /// In this life of the hub.
+    Store(u64, store::Work),
+}
+
+/// What a client's side of a connection sends, in its order.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Message(String),
+    Pong,
+    Fault(Fault),
+    Hangup,
 }
 
 /// A hub with everything around it pretended.
@@ -58,12 +72,23 @@ pub struct World {
     latency_ms: RangeInclusive<u64>,
     hub: Hub,
     agenda: Agenda<Happening>,
+    /// Things that happened in this millisecond.
+    happened: usize,
     clients: Vec<client::State>,
     links: Vec<Link>,
     by_conn: BTreeMap<ConnId, LinkId>,
     by_subscription: BTreeMap<SubscriptionId, LinkId>,
-    answers: BTreeMap<u64, Result<Receipt, Error>>,
-    next_ticket: u64,
+    store: Option<SimStore>,
+    /// How many hubs there were before this one.
+    life: u64,
+    /// Links of which something is held until the hub is no longer busy with them.
+    busy: BTreeSet<LinkId>,
+    /// Publishes that were not answered.
+    in_flight: BTreeMap<Ticket, Publish>,
+    /// Answers to publishes and queries that nobody has looked at.
+    answers: BTreeMap<Ticket, Result<Receipt, Error>>,
+    answered: BTreeMap<Ticket, Result<Answer, Error>>,
+    tickets: u64,
     drained: bool,
     digest: Digest,
     observations: Vec<Observation>,
@@ -83,24 +108,32 @@ impl World {
     /// A world made of `settings`.
     #[must_use]
     pub fn with(settings: Settings) -> Self {
-        let mut random = Random::new(settings.seed);
-        Self {
+        let mut world = Self {
             clock: Clock::new(),
-            hub: Hub::new(settings.limits, random.bytes()),
-            random,
+            // The one that is started below takes its place.
+            hub: Hub::new(Limits::default(), [0; 32]),
+            random: Random::new(settings.seed),
             latency_ms: settings.latency_ms,
             agenda: Agenda::new(),
+            happened: 0,
             clients: Vec::new(),
             links: Vec::new(),
             by_conn: BTreeMap::new(),
             by_subscription: BTreeMap::new(),
+            store: settings.store.map(SimStore::new),
+            life: 0,
+            busy: BTreeSet::new(),
+            in_flight: BTreeMap::new(),
             answers: BTreeMap::new(),
-            next_ticket: 0,
+            answered: BTreeMap::new(),
+            tickets: 0,
             drained: false,
             digest: Digest::new(),
             observations: Vec::new(),
             script: Script::default(),
-        }
+        };
+        world.start(settings.limits);
+        world
     }
 
     /// The time, by both clocks.
@@ -147,13 +180,40 @@ impl World {
     }
 
     /// A task as a back end may look at it.
+    ///
+    /// # Panics
+    /// Where the hub does not tell.
+    #[track_caller]
     pub fn task(&mut self, task: TaskId) -> TaskView {
-        self.hub.task(self.clock.now(), task)
+        match self.query(Query::Task(task)) {
+            Ok(Answer::Task(view)) => view,
+            other => self.fail("a task", &format!("{other:?}")),
+        }
     }
 
     /// A user's inbox as a back end may look at it.
+    ///
+    /// # Panics
+    /// Where the hub does not tell.
+    #[track_caller]
     pub fn inbox(&mut self, user: UserId) -> InboxView {
-        self.hub.inbox(self.clock.now(), user)
+        match self.query(Query::Inbox(user)) {
+            Ok(Answer::Inbox(view)) => view,
+            other => self.fail("an inbox", &format!("{other:?}")),
+        }
+    }
+
+    /// A part of a room's log, as it may be read without a connection.
+    ///
+    /// # Panics
+    /// Where the hub does not tell.
+    #[track_caller]
+    pub fn history(&mut self, room: impl Into<RoomId>, history: History) -> Page {
+        let room = room.into();
+        match self.query(Query::History { room, history }) {
+            Ok(Answer::History(page)) => page,
+            other => self.fail("a page of a log", &format!("{other:?}")),
+        }
     }
 
     /// The devices from which a user is connected.

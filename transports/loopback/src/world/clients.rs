@@ -1,6 +1,6 @@
 //! What clients do.
 
-use super::{Happening, World};
+use super::{Happening, Said, World};
 use crate::client::{self, Client};
 use crate::expected::welcome;
 use crate::handshake::Handshake;
@@ -98,7 +98,7 @@ impl World {
         self.link(link).socket.clear();
         self.note_of(client, "disconnects");
         self.observe(Observed::Disconnected { client });
-        self.send_to_hub(link, Happening::Hangup(link));
+        self.send_to_hub(link, Happening::Said(link, Said::Hangup));
     }
 
     /// Whether the client's side of its connection is open, as far as the client has read.
@@ -177,14 +177,15 @@ impl World {
             text: text.to_owned(),
         });
         let link = self.state(client).link;
-        self.send_to_hub(link, Happening::Message(link, text.to_owned()));
+        let said = Said::Message(text.to_owned());
+        self.send_to_hub(link, Happening::Said(link, said));
     }
 
     /// The client breaks the WebSocket protocol, as its transport finds.
     pub fn break_protocol(&mut self, client: Client, fault: Fault) {
         self.note_of(client, &format!("breaks the protocol: {fault:?}"));
         let link = self.state(client).link;
-        self.send_to_hub(link, Happening::Fault(link, fault));
+        self.send_to_hub(link, Happening::Said(link, Said::Fault(fault)));
     }
 
     /// The client sends a message with the next `ref`, and that is returned.

@@ -70,26 +70,47 @@ impl World {
         }
     }
 
-    /// A back end publishes, whatever becomes of it.
+    /// A back end publishes, whatever becomes of it; time passes until it is answered.
+    #[track_caller]
     pub fn try_publish(&mut self, publish: Publish) -> Result<Receipt, Error> {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+        let ticket = self.begin_publish(publish);
+        self.wait_for("an answer to a publish", super::WAIT_MAX_MS, |world| {
+            world.answer(ticket)
+        })
+    }
+
+    /// A back end publishes, and does not wait for the answer.
+    pub fn begin_publish(&mut self, publish: Publish) -> Ticket {
+        let ticket = self.next_ticket();
         self.note(format!("a back end publishes {}", shown(&publish)));
-        self.feed(Input::Publish {
-            ticket: Ticket(ticket),
+        self.observe(Observed::Publishing {
+            ticket,
             publish: publish.clone(),
         });
-        let Some(result) = self.answers.remove(&ticket) else {
-            self.fail("an answer to a publish", "none");
+        self.in_flight.insert(ticket, publish.clone());
+        self.feed(Input::Publish { ticket, publish });
+        self.arrive();
+        ticket
+    }
+
+    /// Takes the answer to a publish, where it is there. After a restart it never comes.
+    pub fn answer(&mut self, ticket: Ticket) -> Option<Result<Receipt, Error>> {
+        self.answers.remove(&ticket)
+    }
+
+    pub(super) fn published(&mut self, ticket: Ticket, result: Result<Receipt, Error>) {
+        let Some(publish) = self.in_flight.remove(&ticket) else {
+            self.fail("one answer to a publish", "one more");
         };
         if let Err(error) = &result {
             self.note(format!("  it is refused: {error}"));
         }
+        self.answers.insert(ticket, result.clone());
         self.observe(Observed::Published {
+            ticket,
             publish,
-            result: result.clone(),
+            result,
         });
-        result
     }
 
     /// The seven events of a task's life, as a back end publishes them.

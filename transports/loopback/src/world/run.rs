@@ -1,13 +1,13 @@
 //! The driver: what a real transport does, on virtual time and without bytes.
 
-use super::{Happening, World};
+use super::{Happening, Said, World};
 use crate::agenda::Turn;
 use crate::handshake::Handshake;
 use crate::link::{LinkId, Parcel, Peer};
 use crate::observation::Observed;
 use crate::received::Received;
 use fanfare_core::{
-    AuthError, Claims, ConnId, Delivery, Effect, Input, Open, Principal, Pull, Time, Token, Wall,
+    AuthError, Claims, Delivery, Effect, Input, Open, Principal, Pull, Time, Token, Wall,
 };
 
 /// Things that may happen in one millisecond; more means that something goes round in circles.
@@ -15,24 +15,49 @@ const HAPPENINGS_MAX: usize = 10_000_000;
 
 impl World {
     pub(super) fn run_until(&mut self, until: Time) {
-        let mut happened = 0;
-        let mut moment = self.clock.now().time;
-        while let Some((time, turn)) = self.next().filter(|(time, _)| *time <= until) {
-            if time > moment {
-                (happened, moment) = (0, time);
+        while self.go_on(until) {}
+        self.clock.advance_to(until);
+    }
+
+    /// Lets time pass until `look` finds what it looks for, at most so long.
+    #[track_caller]
+    pub(super) fn wait_for<T>(
+        &mut self,
+        what: &str,
+        millis: u64,
+        mut look: impl FnMut(&mut Self) -> Option<T>,
+    ) -> T {
+        let until = self.clock.now().time.plus(millis);
+        self.arrive();
+        loop {
+            if let Some(found) = look(self) {
+                return found;
             }
-            happened += 1;
-            if happened > HAPPENINGS_MAX {
-                self.fail("time to go on", "a moment that never ends");
-            }
-            self.clock.advance_to(time);
-            if turn == Turn::Tick {
-                self.feed(Input::Tick);
-            } else {
-                self.happen();
+            if !self.go_on(until) {
+                self.fail(what, "none");
             }
         }
-        self.clock.advance_to(until);
+    }
+
+    /// Lets the next thing happen. Whether there was one.
+    fn go_on(&mut self, until: Time) -> bool {
+        let Some((time, turn)) = self.next().filter(|(time, _)| *time <= until) else {
+            return false;
+        };
+        if time > self.clock.now().time {
+            self.happened = 0;
+        }
+        self.happened += 1;
+        if self.happened > HAPPENINGS_MAX {
+            self.fail("time to go on", "a moment that never ends");
+        }
+        self.clock.advance_to(time);
+        if turn == Turn::Tick {
+            self.feed(Input::Tick);
+        } else {
+            self.happen();
+        }
+        true
     }
 
     /// When and in which turn the next thing happens, the hub's deadlines among them.
@@ -55,19 +80,62 @@ impl World {
         match self.agenda.pop() {
             None => {}
             Some(Happening::Open(link, handshake)) => self.open_at_hub(link, &handshake),
-            Some(Happening::Message(link, text)) => {
-                self.feed_of(link, |conn| Input::Message { conn, text });
-            }
-            Some(Happening::Pong(link)) => self.feed_of(link, |conn| Input::Pong { conn }),
-            Some(Happening::Fault(link, fault)) => {
-                self.feed_of(link, |conn| Input::Fault { conn, fault });
-            }
-            Some(Happening::Hangup(link)) => {
-                self.feed_of(link, |conn| Input::Closed { conn });
-                self.forget(link);
-            }
+            Some(Happening::Said(link, said)) => self.say_to_hub(link, said),
             Some(Happening::Write(link)) => self.write(link),
             Some(Happening::Land(link, written, parcel)) => self.land(link, written, parcel),
+            Some(Happening::Store(life, work)) if life == self.life => self.work(work),
+            Some(Happening::Store(..)) => {}
+        }
+        self.look_again();
+    }
+
+    /// A driver reads no more from a connection while the hub is busy with it.
+    fn say_to_hub(&mut self, id: LinkId, said: Said) {
+        self.link(id).held.push_back(said);
+        self.busy.insert(id);
+        self.look_again();
+    }
+
+    /// Hands over what was held of the connections that the hub is not busy with any longer.
+    fn look_again(&mut self) {
+        for id in self.busy.clone() {
+            while let Some(said) = self.next_held(id) {
+                self.hand_over(id, said);
+            }
+        }
+    }
+
+    fn next_held(&mut self, id: LinkId) -> Option<Said> {
+        let ahead = self
+            .store
+            .as_ref()
+            .is_some_and(|it| it.settings.reads_ahead);
+        let is_busy = match self.link(id).peer {
+            Peer::Connection(conn) => !ahead && self.hub.is_busy(conn),
+            Peer::Opening | Peer::Subscription(_) | Peer::Gone => false,
+        };
+        if is_busy {
+            return None;
+        }
+        let said = self.link(id).held.pop_front();
+        if said.is_none() {
+            self.busy.remove(&id);
+        }
+        said
+    }
+
+    fn hand_over(&mut self, id: LinkId, said: Said) {
+        let Peer::Connection(conn) = self.link(id).peer else {
+            return;
+        };
+        match said {
+            Said::Message(text) => self.feed(Input::Message { conn, text }),
+            Said::Pong => self.feed(Input::Pong { conn }),
+            Said::Fault(fault) => self.feed(Input::Fault { conn, fault }),
+            Said::Hangup => {
+                self.feed(Input::Closed { conn });
+                self.forget(id);
+            }
         }
     }
 
@@ -82,7 +150,7 @@ impl World {
         self.arrive();
     }
 
-    fn send_to_client(&mut self, id: LinkId, parcel: Parcel) {
+    pub(super) fn send_to_client(&mut self, id: LinkId, parcel: Parcel) {
         let latency = self.random.within(&self.latency_ms);
         let now = self.clock.now().time;
         let link = self.link(id);
@@ -115,27 +183,30 @@ impl World {
         self.carry_out();
     }
 
-    fn feed_of(&mut self, id: LinkId, input: impl FnOnce(ConnId) -> Input) {
-        if let Peer::Connection(conn) = self.link(id).peer {
-            self.feed(input(conn));
-        }
-    }
-
     /// Gives the hub an input, and carries out what it asks for.
     pub(super) fn feed(&mut self, input: Input) {
         let now = self.clock.now();
-        self.digest.debug(&(now, &input));
+        if let Input::Fetched {
+            result: Ok(fetched),
+            ..
+        } = &input
+        {
+            self.digest_rows(fetched);
+        } else {
+            self.digest.debug(&(now, &input));
+        }
         if let Input::Publish { publish, .. } = &input {
             // Its debug form leaves the content out.
             self.digest.bytes(publish.draft.data.as_str().as_bytes());
         }
         self.hub.handle(now, input);
         self.carry_out();
+        self.look_again();
     }
 
     fn carry_out(&mut self) {
         while let Some(effect) = self.hub.poll() {
-            self.digest.debug(&effect);
+            self.digest_effect(&effect);
             match effect {
                 Effect::Ready(conn) => {
                     if let Some(id) = self.by_conn.get(&conn).copied() {
@@ -157,10 +228,12 @@ impl World {
                         self.send_to_client(id, Parcel::Cut);
                     }
                 }
-                Effect::Published { ticket, result } => {
-                    self.answers.insert(ticket.0, result);
+                Effect::Published { ticket, result } => self.published(ticket, result),
+                Effect::Answered { ticket, result } => {
+                    self.answered.insert(ticket, result);
                 }
-                Effect::Answered { .. } | Effect::Commit(_) | Effect::Fetch { .. } => {}
+                Effect::Commit(changes) => self.commit(changes),
+                Effect::Fetch { id, fetches } => self.fetch(id, fetches),
                 Effect::Drained => {
                     self.drained = true;
                     self.observe(Observed::Drained);
@@ -298,7 +371,7 @@ impl World {
                 let state = self.state_mut(client);
                 state.pings += 1;
                 if state.answers_pings {
-                    self.send_to_hub(id, Happening::Pong(id));
+                    self.send_to_hub(id, Happening::Said(id, Said::Pong));
                 }
             }
             Received::Closed { .. } | Received::Cut | Received::Overrun => {

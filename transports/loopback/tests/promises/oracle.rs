@@ -95,7 +95,10 @@ impl Oracle {
                 Ok(())
             }
             Observed::Said { client, text } => self.said(client, &text),
-            Observed::Published { publish, result } => self.published(&publish, &result),
+            Observed::Published {
+                publish, result, ..
+            } => self.published(&publish, &result),
+            Observed::Publishing { .. } | Observed::Restarted { .. } => Ok(()),
             Observed::Received {
                 client, received, ..
             } => self.received(client, &received),

@@ -13,6 +13,7 @@ fn run(seed: u64, latency_ms: std::ops::RangeInclusive<u64>) -> (Vec<Digest>, Ve
             log_bytes: 60_000,
             ..Limits::default()
         },
+        ..Settings::default()
     });
     let mut digests = vec![world.digest()];
     let subscriber = world.subscribe(&["*".parse().unwrap()]);

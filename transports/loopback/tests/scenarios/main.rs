@@ -26,6 +26,25 @@ mod worlds;
 
 use fanfare_core::RoomId;
 use fanfare_loopback::Received;
+use std::process::Command;
+
+/// What a script shows of a hub whose log is in memory only, and which is not so where there is a store.
+const IN_MEMORY_ONLY: [&str; 0] = [];
+
+/// The same scripts, in a process of their own, in which each world has a store that answers at once.
+#[test]
+fn every_scenario_is_played_over_a_store_too() {
+    const STORE: &str = "FANFARE_LOOPBACK_STORE";
+    if std::env::var_os(STORE).is_some() {
+        return;
+    }
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.env(STORE, "1").args(["--quiet", "--exact"]);
+    again.args(IN_MEMORY_ONLY.iter().flat_map(|name| ["--skip", name]));
+    let output = again.output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "over a store:\n{told}");
+}
 
 /// The numbers in `room` of the events among `received`.
 fn seqs(received: &[Received], room: impl Into<RoomId>) -> Vec<u64> {
