@@ -290,16 +290,20 @@ fn a_second_server_on_the_same_data_is_refused_and_the_first_one_unharmed() {
 
 #[test]
 fn data_that_is_damaged_foreign_or_nowhere_is_refused_by_its_name_and_left_as_it_is() {
+    const NOTE: &str = "these bytes are nowhere else in the file";
     type Harm = fn(&Path);
     let rows: [(&str, Harm, &str); 4] = [
         (
             "a byte that changed",
             |file| {
+                // Old pages may have it too, and in those it is no damage.
                 let mut bytes = fs::read(file).unwrap();
-                let middle = bytes.len() / 2;
-                // Where nothing was ever written, it is no damage.
-                let at = (0..middle).rev().find(|at| bytes[*at] != 0).unwrap();
-                bytes[at] ^= 0x10;
+                let last = NOTE.len() - 1;
+                let found = bytes.windows(NOTE.len()).enumerate();
+                let found = found.filter(|(_, it)| it == &NOTE.as_bytes());
+                let found: Vec<_> = found.map(|(at, _)| at + last).collect();
+                assert!(!found.is_empty());
+                found.into_iter().for_each(|at| bytes[at] ^= 0x10);
                 fs::write(file, bytes).unwrap();
             },
             "is damaged",
@@ -330,6 +334,8 @@ fn data_that_is_damaged_foreign_or_nowhere_is_refused_by_its_name_and_left_as_it
         let data = Data::new();
         let server = data.start();
         (1..=50).for_each(|number| drop(note(&server, number)));
+        let body = format!(r#"{{"type":"note:added","data":"{NOTE}"}}"#);
+        assert_eq!(server.publish("/v1/users/7/events", &body).status, 200);
         server.signal(Signal::TERM);
         server.wait();
         harm(&data.file());
