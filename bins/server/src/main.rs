@@ -13,6 +13,7 @@ mod secrets;
 mod settings;
 mod signals;
 mod sources;
+mod storage;
 mod store;
 mod welcome;
 

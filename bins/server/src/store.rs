@@ -15,6 +15,7 @@ use clap::{Args, Subcommand};
 use fanfare_store::Error;
 
 use crate::data::STORE_FILE;
+use crate::settings::Config;
 
 /// What names the folder where no flag does.
 const FOLDER_VARIABLE: &str = "FANFARE_DATA";
@@ -94,7 +95,7 @@ pub(crate) fn run(maintenance: &Maintenance) -> Result<(), Failure> {
         let variable = std::env::var_os(FOLDER_VARIABLE);
         variable.filter(|name| !name.is_empty()).map(PathBuf::from)
     });
-    let folder = named.unwrap_or_else(|| PathBuf::from("./fanfare-data"));
+    let folder = named.unwrap_or_else(|| Config::default().data);
     let file = folder.join(STORE_FILE);
     match &maintenance.task {
         Task::Check(_) => check::run(&file),

@@ -11,6 +11,7 @@ use super::{Failure, conclude, size};
 ///
 /// Nothing is changed. Of a server that was killed, or lost its power, what its next start will find is checked.
 #[derive(Debug, Args)]
+#[command(after_help = super::AFTER_HELP)]
 pub(crate) struct Check {}
 
 pub(super) fn run(file: &Path) -> Result<(), Failure> {

@@ -11,6 +11,7 @@ use super::{Failure, conclude, size};
 ///
 /// Everything is checked first. A server uses such space again by itself, so this is for a store that was much larger once.
 #[derive(Debug, Args)]
+#[command(after_help = super::AFTER_HELP)]
 pub(crate) struct Compact {}
 
 pub(super) fn run(file: &Path) -> Result<(), Failure> {

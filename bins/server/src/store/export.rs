@@ -15,6 +15,7 @@ use super::progress::Bar;
 ///
 /// The store is not changed. What was exported is said on standard error.
 #[derive(Debug, Args)]
+#[command(after_help = super::AFTER_HELP)]
 pub(crate) struct Export {
     /// File to make, which must not be there; - is standard output
     #[arg(value_name = "FILE", default_value = "-")]

@@ -14,6 +14,7 @@ use super::{Failure, conclude};
 ///
 /// Where a store is already, nothing is done. An export that is cut or changed makes no store.
 #[derive(Debug, Args)]
+#[command(after_help = super::AFTER_HELP)]
 pub(crate) struct Import {
     /// File that `export` made; - is standard input
     #[arg(value_name = "FILE")]

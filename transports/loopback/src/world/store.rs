@@ -72,7 +72,7 @@ impl World {
 
     /// Why the hub's store takes nothing now, if it does not.
     #[must_use]
-    pub const fn store_failure(&self) -> Option<StoreFailure> {
+    pub fn store_failure(&self) -> Option<StoreFailure> {
         self.hub.store_failure()
     }
 
