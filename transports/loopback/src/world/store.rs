@@ -186,10 +186,16 @@ impl World {
             Work::Read(id) => store.read(id),
             Work::AnswerCommit => {
                 let result = store.answer_commit();
+                if let Err(failure) = result {
+                    self.observe(Observed::CommitFailed(failure));
+                }
                 self.feed(Input::Committed(result));
             }
             Work::AnswerRead(id) => {
                 if let Some(result) = store.answer_read(id) {
+                    if result.is_err() {
+                        self.observe(Observed::ReadFailed);
+                    }
                     self.feed(Input::Fetched { id, result });
                 }
             }
