@@ -72,8 +72,8 @@ impl World {
 
     /// Why the hub's store takes nothing now, if it does not.
     #[must_use]
-    pub const fn store_failure(&self) -> Option<StoreFailure> {
-        self.hub.store_failure()
+    pub fn store_failure(&self) -> Option<StoreFailure> {
+        self.store.as_ref().and_then(|_| self.hub.store_failure())
     }
 
     /// The hub ends, and another begins with what is in the store; with none, with nothing. All connections are cut, and
