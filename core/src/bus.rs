@@ -1,29 +1,36 @@
 //! The bus: takes a publish, decides whether it may be, gives it its place, and tells its subscribers.
 //!
 //! Keeps *Order*, *Retried is not doubled* and *Terminal is terminal*. Who of the connected gets an entry is `hub`'s business.
-//! A publish goes two steps: `admit` decides and changes nothing; `commit` gives it its seqs and makes it known.
+//! A publish goes three steps: `admit` decides and changes nothing; `prepare` gives it its seqs, and says what a store has
+//! to keep of it; `apply` makes it known. Without a store they follow at once; with one, `apply` comes when it is safe.
 
 use crate::devices::Devices;
 use crate::entropy::Entropy;
 use crate::error::Error;
-use crate::event::{Draft, Entry, Event, Publish, Retention, Target};
-use crate::ids::{DeviceId, EventId, EventType, Pattern, Position, RoomId, Seq, TaskId, UserId};
-use crate::inbox::{self, Inboxes, KnownDevice};
-use crate::lifecycle::TaskEvent;
+use crate::event::{Draft, Entry, Event, Place, Publish, Retention, Target};
+use crate::ids::{
+    DeviceId, Epoch, EventId, EventType, Pattern, Position, RoomId, Seq, TaskId, UserId,
+};
+use crate::inbox::{self, Device, Inboxes, KnownDevice, Unread};
+use crate::journal::{Group, Journal};
+use crate::lifecycle::{Status, TaskEvent};
 use crate::limits::Limits;
-use crate::log::Log;
+use crate::log::{Carrier, Log};
 use crate::payload::Payload;
 use crate::receipt::{Receipt, RoomReceipt};
-use crate::retries::{Fingerprint, Known, Retries};
+use crate::retries::{Fingerprint, Known, Retries, Stored};
 use crate::room_log::{Gap, Resume, RoomLog};
+use crate::rows::{self, Meta, RoomRow};
 use crate::subscriptions::{Delivery, SubscriptionId, Subscriptions};
-use crate::tasks::{Snapshot, Tasks};
+use crate::tasks::{Record, Snapshot, Tasks};
 use crate::time::{Now, Wall};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Namespaces of which only the server publishes.
 const RESERVED: [&str; 2] = ["system", "inbox"];
+/// Events that a full room no longer keeps, and whose rows are removed together.
+const TRIM_LOT: u64 = 64;
 
 /// A publish that was taken: what its publisher is told, and what is to be fanned out.
 ///
@@ -50,13 +57,48 @@ pub(crate) enum Read {
     Ids(Vec<EventId>),
 }
 
+/// Notifications that are read when their `inbox:read` is applied.
+#[derive(Debug)]
+enum Reading {
+    UpTo(Seq),
+    /// In order.
+    Seqs(Vec<Seq>),
+}
+
+impl Reading {
+    fn has(&self, seq: Seq) -> bool {
+        match self {
+            Self::UpTo(last) => seq <= *last,
+            Self::Seqs(seqs) => seqs.binary_search(&seq).is_ok(),
+        }
+    }
+}
+
+/// A publish that may be.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    rooms: Vec<RoomId>,
+    id: Option<(EventId, Fingerprint)>,
+}
+
 /// What `admit` found.
-enum Admitted {
-    New {
-        rooms: Vec<RoomId>,
-        id: Option<(EventId, Fingerprint)>,
-    },
+pub(crate) enum Admitted {
+    New(Admission),
     Retry(Receipt),
+    /// An event of its id is under way, in this commit: only after it can be said what this one is.
+    Wait(Group),
+}
+
+/// A publish with its places, before it is known to anybody.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    entry: Arc<Entry>,
+    receipt: Receipt,
+    id: Option<(EventId, Fingerprint)>,
+    record: Option<(TaskId, Record)>,
+    /// The epoch in which a deleted task's room begins anew.
+    reborn: Option<Epoch>,
+    reading: Option<(UserId, Reading)>,
 }
 
 /// Publishers on one side, subscribers and rooms on the other (ADR 017, decision 2).
@@ -81,6 +123,21 @@ pub struct EventBus {
     subscriptions_max: usize,
     data_bytes_max: usize,
     last_at: Wall,
+    /// What is on its way to the store, where there is one.
+    journal: Option<Journal>,
+    /// Until then the store may have ids that memory does not know.
+    ids_until: Wall,
+    /// Tasks of which ephemeral events told something that the store does not have.
+    unwritten: BTreeSet<TaskId>,
+}
+
+/// What a store has of a room.
+#[derive(Debug, Default)]
+pub(crate) struct StoredRoom {
+    pub(crate) row: Option<RoomRow>,
+    pub(crate) record: Option<Record>,
+    pub(crate) unread: Vec<Unread>,
+    pub(crate) devices: Vec<Device>,
 }
 
 impl EventBus {
@@ -88,21 +145,61 @@ impl EventBus {
     #[must_use]
     pub fn new(limits: &Limits, seed: [u8; 32]) -> Self {
         let mut entropy = Entropy::new(seed);
+        let epoch = entropy.epoch();
+        Self::carried(limits, entropy, Carrier::Memory, epoch, 1)
+    }
+
+    fn carried(
+        limits: &Limits,
+        entropy: Entropy,
+        carrier: Carrier,
+        epoch: Epoch,
+        next_index: u64,
+    ) -> Self {
+        let inboxes = inbox::Bounds {
+            devices_max: limits.devices_per_user,
+            device_ms_max: limits.device_ms,
+            bytes_max: limits.inbox_bytes,
+        };
         Self {
-            log: Log::new(limits, &mut entropy),
             entropy,
+            log: Log::new(limits, carrier, epoch, next_index),
             tasks: Tasks::new(limits.snapshot_bytes),
-            inboxes: Inboxes::new(inbox::Bounds {
-                devices_max: limits.devices_per_user,
-                device_ms_max: limits.device_ms,
-                bytes_max: limits.inbox_bytes,
-            }),
+            inboxes: Inboxes::new(inboxes, carrier == Carrier::Memory),
             retries: Retries::new(limits.ids, limits.ids_ms),
             subscriptions: Subscriptions::new(limits.outbox_bytes),
             subscriptions_max: limits.subscriptions,
             data_bytes_max: limits.data_bytes,
             last_at: Wall::default(),
+            journal: None,
+            ids_until: Wall::default(),
+            unwritten: BTreeSet::new(),
         }
+    }
+
+    /// A bus whose log is in a store. `meta` are the rows of what is kept once.
+    pub(crate) fn restored(
+        limits: &Limits,
+        seed: [u8; 32],
+        meta: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Self, Error> {
+        let mut entropy = Entropy::new(seed);
+        let found = Meta::read(meta)?;
+        let is_new = found.is_none();
+        let meta = found.unwrap_or_else(|| Meta {
+            epoch: entropy.epoch(),
+            next_index: 1,
+            last_at: Wall::default(),
+            ids: 0,
+        });
+        let epoch = meta.epoch.clone();
+        let bus = Self::carried(limits, entropy, Carrier::Store, epoch, meta.next_index);
+        Ok(Self {
+            last_at: meta.last_at,
+            ids_until: meta.last_at.plus(limits.ids_ms),
+            journal: Some(Journal::new(meta, is_new)),
+            ..bus
+        })
     }
 
     /// Publishes to `room`, or with none to the subscribers of the bus only.
@@ -189,22 +286,26 @@ impl EventBus {
         publish: Publish,
         connected: impl Fn(RoomId) -> usize,
     ) -> Result<Published, Error> {
-        match self.admit(now, from, &publish)? {
+        match self.admit(now, from, &publish, None)? {
             Admitted::Retry(receipt) => Ok(Published {
                 receipt,
                 entry: None,
             }),
-            Admitted::New { rooms, id } => {
-                Ok(self.commit(now, from, publish, &rooms, id, connected))
+            Admitted::New(admission) => {
+                let prepared = self.prepare(now, from, publish, admission, connected);
+                Ok(self.apply(prepared))
             }
+            Admitted::Wait(_) => Err(Error::Unavailable("an event of this id is under way")),
         }
     }
 
-    fn admit(
+    /// Whether a publish may be. `stored` is what the store has of its id, where memory may not know that.
+    pub(crate) fn admit(
         &mut self,
         now: Now,
         from: Option<UserId>,
         publish: &Publish,
+        stored: Option<&Stored>,
     ) -> Result<Admitted, Error> {
         let Publish { target, draft } = publish;
         if RESERVED.contains(&draft.kind.namespace()) {
@@ -225,8 +326,17 @@ impl EventBus {
         let id = match &draft.id {
             None => None,
             Some(id) => {
+                let under_way = self.journal.as_ref().and_then(|journal| journal.id(id));
+                if let Some(group) = under_way {
+                    return Ok(Admitted::Wait(group));
+                }
                 let fingerprint = Fingerprint::of(from, target, draft);
-                match self.retries.known(now.time, id, fingerprint) {
+                let at = now.wall.max(self.last_at);
+                let known = match (self.retries.known(at, id, fingerprint), stored) {
+                    (Known::New, Some(stored)) => self.retries.stored(at, stored, fingerprint),
+                    (known, _) => known,
+                };
+                match known {
                     Known::New => Some((id.clone(), fingerprint)),
                     Known::Same(receipt) => return Ok(Admitted::Retry(receipt)),
                     Known::Other => return Err(Error::IdReused(id.clone())),
@@ -234,63 +344,250 @@ impl EventBus {
             }
         };
         if let Target::Task { task, .. } = target {
-            self.tasks.check(now.wall, *task, draft)?;
+            self.record(now.wall, *task).check(*task, draft)?;
         }
-        Ok(Admitted::New { rooms, id })
+        Ok(Admitted::New(Admission { rooms, id }))
     }
 
-    fn commit(
+    /// The task as it is when all that is under way is done.
+    fn record(&self, now: Wall, task: TaskId) -> Record {
+        let coming = self.journal.as_ref().and_then(|journal| journal.task(task));
+        match coming {
+            Some(record) if !record.is_over(now) => record.clone(),
+            Some(_) => Record::default(),
+            None => self.tasks.record(now, task),
+        }
+    }
+
+    /// Gives an admitted publish its places, and tells the journal what is to be kept.
+    pub(crate) fn prepare(
         &mut self,
         now: Now,
         from: Option<UserId>,
         publish: Publish,
-        rooms: &[RoomId],
-        id: Option<(EventId, Fingerprint)>,
+        admission: Admission,
         connected: impl Fn(RoomId) -> usize,
-    ) -> Published {
-        // A wall clock that is set back must not date an event before the one it follows.
-        let at = now.wall.max(self.last_at);
-        self.last_at = at;
+    ) -> Prepared {
+        let Admission { rooms, id } = admission;
         let Publish { target, draft } = publish;
-        let event_id = match &id {
-            Some((id, _)) => id.clone(),
-            None => self.entropy.event_id(at),
-        };
         let notifies = notifies(&target, &draft);
-        let lifecycle = TaskEvent::of(&draft.kind);
-        if let (Target::Task { task, .. }, Some(event)) = (&target, lifecycle) {
-            self.tasks.apply(now.wall, *task, event, &draft.data);
-        }
-        let event = Event {
-            kind: draft.kind,
-            id: event_id.clone(),
-            at,
-            from,
-            data: draft.data,
-            retention: draft.retention,
-            notifies,
+        let lifecycle = match target {
+            Target::Task { task, .. } => TaskEvent::of(&draft.kind).map(|event| (task, event)),
+            Target::User(_) | Target::Bus => None,
         };
-        let entry = self.log.append(event, rooms, &mut self.entropy);
-        if notifies {
-            for place in entry.places() {
-                if let RoomId::User(user) = place.room {
-                    self.inboxes.notify(user, &self.log.kept(user));
-                }
-            }
-        }
-        let rooms = entry.places().iter().map(|place| RoomReceipt {
+        let record = lifecycle.map(|(task, event)| {
+            let before = self.record(now.wall, task);
+            (task, before.after(now.wall, event, &draft.data))
+        });
+        let event_id = id.as_ref().map(|(id, _)| id.clone());
+        let event = self.event(now, from, draft, event_id, notifies);
+        let entry = self.place(event, &rooms);
+        let places = entry.places().iter().map(|place| RoomReceipt {
             room: place.room,
             epoch: place.epoch.clone(),
             seq: place.seq,
             connected: connected(place.room),
         });
-        let receipt = Receipt::new(event_id, rooms.collect());
+        let is_deletion = lifecycle.is_some_and(|(_, event)| event == TaskEvent::Deleted);
+        let prepared = Prepared {
+            receipt: Receipt::new(entry.event().id.clone(), places.collect()),
+            entry,
+            id,
+            record,
+            reborn: is_deletion.then(|| self.entropy.epoch()),
+            reading: None,
+        };
+        self.write(&prepared);
+        prepared
+    }
+
+    /// The event of a draft, taken now.
+    fn event(
+        &mut self,
+        now: Now,
+        from: Option<UserId>,
+        draft: Draft,
+        id: Option<EventId>,
+        notifies: bool,
+    ) -> Event {
+        // A wall clock that is set back must not date an event before the one it follows.
+        let at = now.wall.max(self.last_at);
+        self.last_at = at;
+        Event {
+            kind: draft.kind,
+            id: id.unwrap_or_else(|| self.entropy.event_id(at)),
+            at,
+            from,
+            data: draft.data,
+            retention: draft.retention,
+            notifies,
+        }
+    }
+
+    /// The entry of an event, with the places that it has when all that is under way is done.
+    fn place(&mut self, event: Event, rooms: &[RoomId]) -> Arc<Entry> {
+        let is_kept = event.retention == Retention::Kept;
+        let journal = self.journal.as_mut();
+        let places = rooms.iter().map(|&room| {
+            let coming = journal.as_ref().filter(|_| is_kept);
+            let coming = coming.and_then(|journal| journal.reserved(room));
+            let Position { epoch, seq } = match coming {
+                Some(reserved) => reserved.position.clone(),
+                None => self.log.position(room),
+            };
+            let seq = if is_kept { seq.next() } else { seq };
+            Place { room, epoch, seq }
+        });
+        let places = places.collect();
+        let index = match journal {
+            Some(journal) => {
+                let index = journal.meta.next_index;
+                journal.meta.next_index += u64::from(is_kept);
+                index
+            }
+            None => self.log.next_index(),
+        };
+        Arc::new(Entry::new(index, event, places))
+    }
+
+    /// Tells the journal what is to be kept of a publish, and what will be when it is.
+    fn write(&mut self, prepared: &Prepared) {
+        let Some(mut journal) = self.journal.take() else {
+            return;
+        };
+        let entry = &prepared.entry;
+        let event = entry.event();
+        journal.meta.last_at = event.at;
+        let is_kept = entry.is_kept();
+        let deleted = prepared.reborn.as_ref().zip(entry.places().first());
+        for place in entry.places().iter().filter(|_| is_kept) {
+            match deleted.filter(|(_, first)| *first == place) {
+                Some((epoch, _)) => {
+                    let (epoch, seq) = (epoch.clone(), Seq::ZERO);
+                    journal.reserve(place.room, Position { epoch, seq }, event.at);
+                    journal.push(rows::remove_entries(place.room, place.seq));
+                }
+                None => {
+                    let Place { epoch, seq, .. } = place.clone();
+                    journal.reserve(place.room, Position { epoch, seq }, event.at);
+                    self.trim_rows(&mut journal, place);
+                }
+            }
+            journal.put_room(place.room, &self.row(&journal, place.room));
+            if let (RoomId::User(user), true) = (place.room, event.notifies) {
+                journal.push(rows::put_unread(
+                    user,
+                    place.seq,
+                    inbox::id_digest(&event.id),
+                ));
+            }
+        }
+        if is_kept {
+            let without = deleted.map(|(_, place)| place.room);
+            journal.extend(rows::put_entry(entry, without));
+            if let Some((task, record)) = &prepared.record {
+                journal.push(record.put((*task).into()));
+                journal.put_task(*task, record.clone());
+            }
+        }
+        if let Some((id, print)) = &prepared.id {
+            journal.extend(rows::put_id(id, *print, event.at, &prepared.receipt));
+            journal.meta.ids += 1;
+            if is_kept {
+                journal.put_id(id);
+            }
+        }
+        if let Some((user, reading)) = &prepared.reading {
+            match reading {
+                Reading::UpTo(last) => {
+                    journal.push(rows::remove_unread(*user, Seq::ZERO..=*last));
+                }
+                Reading::Seqs(seqs) => {
+                    let rows = seqs
+                        .iter()
+                        .map(|seq| rows::remove_unread(*user, *seq..=*seq));
+                    journal.extend(rows);
+                }
+            }
+        }
+        self.journal = Some(journal);
+    }
+
+    /// Removes rows of what a full room no longer keeps, once there is a lot of them.
+    fn trim_rows(&self, journal: &mut Journal, place: &Place) {
+        let Some(log) = self.log.room(place.room) else {
+            return;
+        };
+        let (before, floor) = (log.floor_at(place.seq.before()), log.floor_at(place.seq));
+        if before.number() / TRIM_LOT != floor.number() / TRIM_LOT {
+            remove_up_to(journal, place.room, floor);
+        }
+    }
+
+    /// A room's row, with all that is under way.
+    fn row(&self, journal: &Journal, room: RoomId) -> RoomRow {
+        let log = self.log.room(room);
+        assert!(log.is_some(), "a room is written that was loaded");
+        let mut row = log.map_or_else(|| RoomRow::new(self.log.epoch().clone()), RoomLog::row);
+        let Some(reserved) = journal.reserved(room) else {
+            return row;
+        };
+        if reserved.position.epoch != row.epoch {
+            row = RoomRow::new(reserved.position.epoch.clone());
+        }
+        if row.floor == row.head {
+            row.oldest = reserved.first;
+        }
+        row.head = reserved.position.seq;
+        row.floor = log
+            .map_or(row.floor, |log| log.floor_at(row.head))
+            .min(row.head);
+        row.at = reserved.last;
+        row
+    }
+
+    /// Makes a prepared publish known: it is in its rooms from now on.
+    pub(crate) fn apply(&mut self, prepared: Prepared) -> Published {
+        let Prepared {
+            entry,
+            receipt,
+            id,
+            record,
+            reborn,
+            reading,
+        } = prepared;
+        if let Some((user, reading)) = reading {
+            let kept = self.log.kept(user);
+            self.inboxes
+                .read(user, &kept, |unread| reading.has(unread.seq));
+        }
+        if let Some((task, record)) = record {
+            let now = record.touched;
+            self.tasks.put(task, record);
+            if self.journal.is_none() {
+                self.tasks.forget_idle(now, task);
+            } else if entry.is_kept() {
+                self.unwritten.remove(&task);
+            } else {
+                self.unwritten.insert(task);
+            }
+        }
+        self.log.append(&entry, &mut self.entropy);
+        let event = entry.event();
+        if event.notifies {
+            let digest = inbox::id_digest(&event.id);
+            for place in entry.places() {
+                if let RoomId::User(user) = place.room {
+                    self.inboxes.notify(user, &self.log.kept(user), digest);
+                }
+            }
+        }
         if let Some((id, fingerprint)) = id {
             self.retries
-                .remember(now.time, &id, fingerprint, receipt.clone());
+                .remember(event.at, &id, fingerprint, receipt.clone());
         }
-        if let (Target::Task { task, .. }, Some(TaskEvent::Deleted)) = (target, lifecycle) {
-            self.log.forget(task.into(), &mut self.entropy);
+        if let (Some(epoch), Some(place)) = (reborn, entry.places().first()) {
+            self.log.forget(place.room, epoch, &mut self.entropy);
         }
         self.subscriptions.deliver(&entry);
         Published {
@@ -304,48 +601,62 @@ impl EventBus {
         self.inboxes.unread(user, &self.log.kept(user))
     }
 
-    /// The user has read what `read` names. Where that changed something, all devices are to be told by an event.
+    /// The user has read what `read` names. Where that changes something, all devices are to be told by an event.
     pub(crate) fn read(
         &mut self,
         now: Now,
         user: UserId,
         read: &Read,
         connected: impl Fn(RoomId) -> usize,
-    ) -> Result<Option<Published>, Error> {
+    ) -> Result<Option<Prepared>, Error> {
         self.log.trim(now.wall, user.into());
-        let kept = self.log.kept(user);
-        let (count, data) = match read {
-            Read::UpTo(seq) if *seq > kept.head => return Err(beyond("read", *seq, kept.head)),
-            Read::UpTo(seq) => (
-                self.inboxes.read(user, &kept, |other| other <= *seq),
-                serde_json::json!({ "up_to": seq }),
-            ),
-            Read::Ids(ids) => {
-                let log = self.log.room(user.into());
-                let wanted: BTreeSet<&EventId> = ids.iter().collect();
-                let named = |seq: &Seq| {
-                    let entry = log.and_then(|log| log.entry(*seq));
-                    entry.is_some_and(|entry| wanted.contains(&entry.event().id))
-                };
-                let unread = self.inboxes.unread_seqs(user, &kept);
-                let named: Vec<Seq> = unread.filter(named).collect();
-                let count = self
-                    .inboxes
-                    .read(user, &kept, |seq| named.binary_search(&seq).is_ok());
-                (count, serde_json::json!({ "ids": ids }))
-            }
-        };
-        if count == 0 {
+        let Some((reading, data)) = self.reading(user, read)? else {
             return Ok(None);
-        }
+        };
         let draft = Draft {
             notify: Some(false),
             ..Draft::new(inbox_read(), Payload::from_value(&data)?)
         };
-        let target = Target::User(user);
-        let publish = Publish { target, draft };
-        let published = self.commit(now, None, publish, &[user.into()], None, connected);
-        Ok(Some(published))
+        let event = self.event(now, None, draft, None, false);
+        let entry = self.place(event, &[user.into()]);
+        let places = entry.places().iter().map(|place| RoomReceipt {
+            room: place.room,
+            epoch: place.epoch.clone(),
+            seq: place.seq,
+            connected: connected(place.room),
+        });
+        let prepared = Prepared {
+            receipt: Receipt::new(entry.event().id.clone(), places.collect()),
+            entry,
+            id: None,
+            record: None,
+            reborn: None,
+            reading: Some((user, reading)),
+        };
+        self.write(&prepared);
+        Ok(Some(prepared))
+    }
+
+    /// What a `read` reads, and the data of its event; `None` where it changes nothing.
+    fn reading(
+        &self,
+        user: UserId,
+        read: &Read,
+    ) -> Result<Option<(Reading, serde_json::Value)>, Error> {
+        let kept = self.log.kept(user);
+        let mut unread = self.inboxes.all_unread(user, &kept);
+        let (reading, data) = match read {
+            Read::UpTo(seq) if *seq > kept.head => return Err(beyond("read", *seq, kept.head)),
+            Read::UpTo(seq) => (Reading::UpTo(*seq), serde_json::json!({ "up_to": seq })),
+            Read::Ids(ids) => {
+                let wanted: BTreeSet<u64> = ids.iter().map(inbox::id_digest).collect();
+                let named = unread.clone().filter(|unread| wanted.contains(&unread.id));
+                let seqs = named.map(|unread| unread.seq).collect();
+                (Reading::Seqs(seqs), serde_json::json!({ "ids": ids }))
+            }
+        };
+        let changes = unread.any(|unread| reading.has(unread.seq));
+        Ok(changes.then_some((reading, data)))
     }
 
     /// From where a device goes on that names no position; `None` where it gets what is new only.
@@ -359,12 +670,27 @@ impl EventBus {
         self.log.trim(now, user.into());
         let kept = self.log.kept(user);
         let is_connected = |device: &DeviceId| devices.connected(user, device) > 0;
-        self.inboxes.arrive(now, user, &kept, device, is_connected)
+        let arrival = self.inboxes.arrive(now, user, &kept, device, is_connected);
+        self.write_device(user, device, arrival.forgotten);
+        arrival.cursor
     }
 
     /// A device of the user's went.
     pub(crate) fn depart(&mut self, now: Wall, user: UserId, device: &DeviceId) {
         self.inboxes.leave(now, user, device);
+        self.write_device(user, device, Vec::new());
+    }
+
+    fn write_device(&mut self, user: UserId, device: &DeviceId, forgotten: Vec<DeviceId>) {
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        for device in forgotten {
+            journal.push(rows::remove_device(user, &device));
+        }
+        if let Some(known) = self.inboxes.device(user, device) {
+            journal.push(rows::put_device(user, device, &known.cursor, known.seen));
+        }
     }
 
     /// The device has everything up to `seq`; it was sent everything up to `sent`. Where its cursor is now.
@@ -383,9 +709,10 @@ impl EventBus {
             return Err(beyond("ack", seq, sent));
         }
         let is_connected = |device: &DeviceId| devices.connected(user, device) > 0;
-        let seq = self
+        let (seq, forgotten) = self
             .inboxes
             .ack(now, user, &kept, device, seq, is_connected);
+        self.write_device(user, device, forgotten);
         let epoch = kept.epoch;
         Ok(Position { epoch, seq })
     }
@@ -402,12 +729,143 @@ impl EventBus {
         self.inboxes.known(now, user, &kept, connected)
     }
 
+    /// What is on its way to the store, where there is one.
+    pub(crate) const fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_mut()
+    }
+
+    /// Bytes of keys and values that wait for the next commit.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.journal.as_ref().map_or(0, Journal::bytes)
+    }
+
+    /// The last commit, under way or to come, that brings something for a room of this publish.
+    pub(crate) fn last_under_way(&self, admission: &Admission) -> Option<Group> {
+        self.journal.as_ref()?.last_of(&admission.rooms)
+    }
+
+    /// Whether the store may have an id that memory does not know.
+    pub(crate) fn may_be_stored(&self, now: Wall) -> bool {
+        now.max(self.last_at) < self.ids_until
+    }
+
+    /// Whether a room is in memory, in a bus with a store.
+    pub(crate) fn has(&self, room: RoomId) -> bool {
+        self.log.has(room)
+    }
+
+    /// Whether some of what a room keeps may be too old, and only the store can tell.
+    pub(crate) fn is_stale(&self, now: Wall, room: RoomId) -> bool {
+        self.log.room(room).is_some_and(|log| log.is_stale(now))
+    }
+
+    /// Takes what the store has of a room into memory.
+    pub(crate) fn install(&mut self, now: Wall, room: RoomId, stored: StoredRoom) {
+        self.log.install(room, stored.row);
+        self.log.trim(now, room);
+        match room {
+            RoomId::Task(task) => {
+                if let Some(record) = stored.record {
+                    self.tasks.put(task, record);
+                }
+            }
+            RoomId::User(user) => {
+                let kept = self.log.kept(user);
+                self.inboxes
+                    .install(user, &kept, stored.unread, stored.devices);
+            }
+        }
+    }
+
+    /// Whether an event of this time is too old to be kept in the room.
+    pub(crate) const fn is_old(&self, now: Wall, room: RoomId, at: Wall) -> bool {
+        self.log.is_old(now, room, at)
+    }
+
+    /// Nothing up to `floor` is kept in the room any more, and nothing older than `oldest`.
+    pub(crate) fn raise_floor(&mut self, now: Wall, room: RoomId, floor: Seq, oldest: Wall) {
+        let before = self.log.room(room).map(RoomLog::floor);
+        self.log.raise_floor(room, floor, oldest);
+        self.log.trim(now, room);
+        let after = self.log.room(room).map(RoomLog::floor);
+        if let (Some(mut journal), Some(floor)) = (self.journal.take_if(|_| before != after), after)
+        {
+            remove_up_to(&mut journal, room, floor);
+            journal.put_room(room, &self.row(&journal, room));
+            self.journal = Some(journal);
+        }
+    }
+
+    /// A room of what there is too much of in memory: the one that was idle longest.
+    pub(crate) fn excess(&self) -> Option<RoomId> {
+        let task = || self.tasks.excess().map(RoomId::Task);
+        let user = || self.inboxes.excess().map(RoomId::User);
+        self.log.excess().or_else(task).or_else(user)
+    }
+
+    /// Puts a room out of memory, as far as the store has it; all of it, unless it is `pinned`.
+    pub(crate) fn put_out(&mut self, room: RoomId, pinned: bool) {
+        if let RoomId::Task(task) = room
+            && !pinned
+            && self.unwritten.contains(&task)
+        {
+            self.write_task(task);
+            return self.put_out(room, true);
+        }
+        if !pinned {
+            self.log.evict(room);
+        }
+        self.log.uncache(room);
+        match (room, pinned) {
+            (RoomId::Task(task), true) => self.tasks.touch(task),
+            (RoomId::Task(task), false) => self.tasks.forget(task),
+            (RoomId::User(user), true) => self.inboxes.touch(user),
+            (RoomId::User(user), false) => self.inboxes.forget(user),
+        }
+    }
+
+    /// Writes what ephemeral events told of tasks: it is in memory only until the task's next kept event, or this.
+    pub(crate) fn write_tasks(&mut self) {
+        for task in self.unwritten.clone() {
+            self.write_task(task);
+        }
+    }
+
+    fn write_task(&mut self, task: TaskId) {
+        self.unwritten.remove(&task);
+        let Some(mut journal) = self.journal.take() else {
+            return;
+        };
+        let record = journal.task(task).cloned();
+        let record = record.unwrap_or_else(|| self.tasks.record(Wall::default(), task));
+        let mut row = self.row(&journal, task.into());
+        row.at = row.at.max(record.touched);
+        journal.put_room(task.into(), &row);
+        journal.push(record.put(task.into()));
+        journal.put_task(task, record);
+        self.journal = Some(journal);
+    }
+
+    /// Rooms without a row begin in a new epoch: rows are about to be removed, whose numbers must not come again.
+    pub(crate) fn renew_epoch(&mut self) {
+        let epoch = self.entropy.epoch();
+        self.log.set_epoch(epoch.clone());
+        if let Some(journal) = &mut self.journal {
+            journal.meta.epoch = epoch;
+        }
+    }
+
+    /// How long an id is remembered, in milliseconds, and how many are.
+    pub(crate) const fn ids_bounds(&self) -> (u64, usize) {
+        (self.retries.age_ms_max(), self.retries.ids_max())
+    }
+
     pub(crate) fn snapshot(&self, now: Wall, task: TaskId) -> Snapshot {
-        self.tasks.snapshot(now, task)
+        self.tasks.record(now, task).snapshot
     }
 
     pub(crate) fn is_gone(&self, now: Wall, task: TaskId) -> bool {
-        self.tasks.is_gone(now, task)
+        self.snapshot(now, task).status == Status::Deleted
     }
 
     pub(crate) fn recent_tasks(&self, now: Wall) -> impl Iterator<Item = (TaskId, &Snapshot)> {
@@ -450,6 +908,14 @@ impl EventBus {
     /// A whole number from 0 to `below`, without it.
     pub(crate) fn jitter(&mut self, below: u64) -> u64 {
         self.entropy.below(below)
+    }
+}
+
+/// Removes the rows of what a room no longer keeps: its events up to `floor`, and that they were not read.
+fn remove_up_to(journal: &mut Journal, room: RoomId, floor: Seq) {
+    journal.push(rows::remove_entries(room, floor));
+    if let RoomId::User(user) = room {
+        journal.push(rows::remove_unread(user, Seq::ZERO..=floor));
     }
 }
 

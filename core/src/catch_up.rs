@@ -2,14 +2,17 @@
 //!
 //! Keeps *Resume* and *No silent gap*. Rooms that are read here get no live events: those are in the log, and come in
 //! their turn. Several rooms come merged in the order of entries, each entry once. Holds positions only, whatever the
-//! length of what is read.
+//! length of what is read; with a store, also a page for each room whose entries are not in memory.
 
 use crate::bus::EventBus;
 use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
 use crate::ids::{Epoch, RoomId, Seq};
+use crate::port::{Fetch, Fetched};
 use crate::protocol;
 use crate::room_log::GapReason;
+use crate::rows;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Ephemeral events with a key that wait for the end of the reading; a further one is dropped.
@@ -17,11 +20,46 @@ const DEFERRED_MAX: usize = 16;
 /// Bytes of them.
 const DEFERRED_BYTES_MAX: usize = 64 << 10;
 
+/// Entries and bytes that are read from the store at once for one room.
+const PAGE_ROWS: usize = 64;
+const PAGE_BYTES: usize = 64 << 10;
+
 #[derive(Debug)]
 struct Cursor {
     room: RoomId,
     epoch: Epoch,
     after: Seq,
+    /// What was read from the store and not sent yet, in order.
+    page: VecDeque<(Seq, Arc<Entry>)>,
+    /// The store has nothing up to here.
+    missing: Seq,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Frame(Frame),
+    /// These pages have to be read from the store first.
+    Pages(Vec<PageOf>),
+    /// Pages are being read.
+    Wait,
+    Done,
+}
+
+/// A page of a room: what comes after `after`, up to `to`.
+#[derive(Debug, Clone)]
+pub(crate) struct PageOf {
+    room: RoomId,
+    epoch: Epoch,
+    after: Seq,
+    to: Seq,
+}
+
+impl PageOf {
+    pub(crate) fn fetch(&self) -> Fetch {
+        let bounds = (PAGE_ROWS, PAGE_BYTES);
+        rows::fetch_entries(self.room, self.after.next()..=self.to, false, bounds)
+    }
 }
 
 #[derive(Debug)]
@@ -30,6 +68,8 @@ pub(crate) struct CatchUp {
     reason: GapReason,
     /// The first entry that is new to who reads, and not missed: `system:welcome` said what was unread before.
     new_from: u64,
+    /// Whether pages are being read from the store.
+    waits: bool,
     /// The last ephemeral event of each room and key, for the time after: it tells of now.
     deferred: Vec<Arc<Entry>>,
 }
@@ -41,6 +81,7 @@ impl CatchUp {
             cursors: Vec::new(),
             reason,
             new_from,
+            waits: false,
             deferred: Vec::new(),
         }
     }
@@ -48,7 +89,13 @@ impl CatchUp {
     /// Reads `room` too, from the event after `after`.
     pub(crate) fn read(&mut self, room: RoomId, epoch: Epoch, after: Seq) {
         assert!(!self.reads(room), "a room is read by one cursor");
-        self.cursors.push(Cursor { room, epoch, after });
+        self.cursors.push(Cursor {
+            room,
+            epoch,
+            after,
+            page: VecDeque::new(),
+            missing: Seq::ZERO,
+        });
     }
 
     pub(crate) fn reads(&self, room: RoomId) -> bool {
@@ -89,24 +136,72 @@ impl CatchUp {
         self.deferred
     }
 
-    /// The next event or gap, or `None` when all is read. O(rooms that are read).
-    pub(crate) fn next(&mut self, bus: &EventBus) -> Option<Frame> {
+    /// Takes what the store has of the pages that were to be read; nothing, where it could not read.
+    pub(crate) fn fill(&mut self, pages: &[PageOf], fetched: &[Fetched]) {
+        self.waits = false;
+        for (asked, fetched) in pages.iter().zip(fetched) {
+            let cursor = self.cursors.iter_mut().find(|cursor| {
+                let (room, epoch, after) = (cursor.room, &cursor.epoch, cursor.after);
+                (room, epoch, after) == (asked.room, &asked.epoch, asked.after)
+            });
+            let Some(cursor) = cursor else { continue };
+            let rows = fetched.rows.iter();
+            let mut next = asked.after.next();
+            cursor.page.clear();
+            for (seq, entry) in rows.map_while(|(key, row)| rows::read_entry(key, row)) {
+                let of_epoch = |place: &Place| {
+                    (place.room, &place.epoch, place.seq) == (asked.room, &asked.epoch, seq)
+                };
+                let first = cursor.page.is_empty();
+                if !entry.places().iter().any(of_epoch) || (seq != next && !first) {
+                    break;
+                }
+                cursor.page.push_back((seq, entry));
+                next = seq.next();
+            }
+            // What was removed while it was read is said to be missing.
+            let first = cursor.page.front().map(|(seq, _)| seq.before());
+            cursor.missing = first.unwrap_or(asked.to);
+        }
+    }
+
+    /// The next event or gap. O(rooms that are read).
+    pub(crate) fn next(&mut self, bus: &EventBus) -> Next {
         let mut next: Option<(u64, Arc<Entry>)> = None;
+        let mut wanted = Vec::new();
         for cursor in &mut self.cursors {
             let position = bus.position(cursor.room);
             if position.epoch != cursor.epoch {
                 let gap = bus.unknown_position(cursor.room);
                 (cursor.epoch, cursor.after) = (position.epoch, gap.to);
-                return Some(protocol::gap(cursor.room, &gap));
+                return Next::Frame(protocol::gap(cursor.room, &gap));
             }
             let Some(log) = bus.room_log(cursor.room) else {
                 continue;
             };
-            if let Some(gap) = log.missing_after(cursor.after, self.reason) {
+            if let Some(gap) = log.missing_after(cursor.after, cursor.missing, self.reason) {
                 cursor.after = gap.to;
-                return Some(protocol::gap(cursor.room, &gap));
+                return Next::Frame(protocol::gap(cursor.room, &gap));
             }
-            if let Some((_, entry)) = log.next_after(cursor.after)
+            while cursor
+                .page
+                .pop_front_if(|(seq, _)| *seq <= cursor.after)
+                .is_some()
+            {}
+            let entry = match cursor.page.front() {
+                Some((_, entry)) => Some(entry),
+                None if cursor.after < log.cached_floor() => {
+                    wanted.push(PageOf {
+                        room: cursor.room,
+                        epoch: cursor.epoch.clone(),
+                        after: cursor.after,
+                        to: log.cached_floor(),
+                    });
+                    None
+                }
+                None => log.next_after(cursor.after).map(|(_, entry)| entry),
+            };
+            if let Some(entry) = entry
                 && next
                     .as_ref()
                     .is_none_or(|(index, _)| entry.index() < *index)
@@ -114,7 +209,20 @@ impl CatchUp {
                 next = Some((entry.index(), entry.clone()));
             }
         }
-        let (_, entry) = next?;
+        if !wanted.is_empty() {
+            return match std::mem::replace(&mut self.waits, true) {
+                true => Next::Wait,
+                false => Next::Pages(wanted),
+            };
+        }
+        let Some((_, entry)) = next else {
+            return Next::Done;
+        };
+        Next::Frame(self.take(bus, &entry))
+    }
+
+    /// Encodes an entry for all rooms that are read and have it next, and goes on behind it.
+    fn take(&mut self, bus: &EventBus, entry: &Entry) -> Frame {
         let mut places = Vec::new();
         for cursor in &mut self.cursors {
             let place = entry
@@ -137,7 +245,7 @@ impl CatchUp {
             .filter(|_| is_new)
             .find_map(|place| unread(bus, place));
         let places = places.iter().map(|place| (&place.room, place.seq));
-        Some(entry.encode(places, unread))
+        entry.encode(places, unread)
     }
 }
 

@@ -84,6 +84,21 @@ pub enum Error {
     /// The store can't do it now. Nothing was kept, as far as anybody can see until a restart.
     #[error("the store is unavailable: {0}")]
     Unavailable(&'static str),
+    /// A newer version wrote the store.
+    #[error(
+        "the store's rows have layout {found}, and this version knows layouts up to {known}: run the version that wrote it, or a later one"
+    )]
+    NewerStore {
+        /// Its layout.
+        found: u32,
+        /// The newest layout that is known here.
+        known: u32,
+    },
+    /// What the store has was not written by a hub.
+    #[error(
+        "the store's rows are not what a Fanfare server wrote: restore a copy, or begin a new store"
+    )]
+    UnreadableStore,
     /// The server is shutting down.
     #[error("the server is draining: try again at another instance, or in a moment")]
     Draining,
@@ -107,6 +122,8 @@ impl Error {
             Self::Unauthenticated => "unauthenticated",
             Self::StoreFull => "store_full",
             Self::Unavailable(_) => "unavailable",
+            Self::NewerStore { .. } => "newer_store",
+            Self::UnreadableStore => "unreadable_store",
             Self::Draining => "draining",
         }
     }

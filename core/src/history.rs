@@ -3,7 +3,11 @@
 use crate::bus::EventBus;
 use crate::event::Entry;
 use crate::ids::{Epoch, Position, RoomId, Seq};
+use crate::port::Fetch;
+use crate::room_log::RoomLog;
+use crate::rows;
 use crate::time::Wall;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Which part of a room's log is read.
@@ -82,45 +86,109 @@ pub struct Page {
     pub next: Option<Seq>,
 }
 
-/// Reads a page. O(its events).
-pub(crate) fn read(bus: &mut EventBus, now: Wall, room: RoomId, history: &History) -> Page {
-    bus.trim(now, room);
-    let Position { epoch, seq: head } = bus.position(room);
-    let log = bus.room_log(room);
-    let floor = log.map_or(head, crate::room_log::RoomLog::floor);
-    let here = |position: &Position| (position.epoch == epoch).then_some(position.seq);
-    // The number before the page's first event in its direction: below it going up, above it going down.
-    let (up, start) = match &history.from {
-        Start::Oldest => (true, floor),
-        Start::After(position) => (true, here(position).map_or(floor, |seq| seq.max(floor))),
-        Start::Newest => (false, head.next()),
-        Start::Before(position) => {
-            let end = head.next();
-            (false, here(position).map_or(end, |seq| seq.min(end)))
-        }
-    };
-    let mut events = Vec::new();
-    let (mut at, mut bytes) = (start, 0);
-    while events.len() < history.limit.max(1) {
-        let seq = if up { at.next() } else { at.before() };
-        let Some(entry) = log.and_then(|log| log.entry(seq)) else {
-            break;
+/// A page that is to be read: its room as it was when it was asked for.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    epoch: Epoch,
+    floor: Seq,
+    head: Seq,
+    is_upwards: bool,
+    /// The number before the page's first event in its direction: below it going up, above it going down.
+    start: Seq,
+    limit: usize,
+    bytes: usize,
+}
+
+impl Plan {
+    pub(crate) fn new(bus: &mut EventBus, now: Wall, room: RoomId, history: &History) -> Self {
+        bus.trim(now, room);
+        let Position { epoch, seq: head } = bus.position(room);
+        let floor = bus.room_log(room).map_or(head, RoomLog::floor);
+        let here = |position: &Position| (position.epoch == epoch).then_some(position.seq);
+        let end = head.next();
+        let (is_upwards, start) = match &history.from {
+            Start::Oldest => (true, floor),
+            Start::After(position) => (true, here(position).map_or(floor, |seq| seq.max(floor))),
+            Start::Newest => (false, end),
+            Start::Before(position) => (false, here(position).map_or(end, |seq| seq.min(end))),
         };
-        bytes += entry.event().data.as_str().len();
-        if bytes > history.bytes && !events.is_empty() {
-            break;
+        Self {
+            epoch,
+            floor,
+            head,
+            is_upwards,
+            start,
+            limit: history.limit.max(1),
+            bytes: history.bytes,
         }
-        events.push((seq, entry.clone()));
-        at = seq;
     }
-    let more = if up { at < head } else { at > floor.next() };
-    Page {
-        first: floor.next(),
-        seq: head,
-        next: (more && !events.is_empty()).then_some(at),
-        events,
-        epoch,
+
+    /// The numbers that come in its direction.
+    fn seqs(&self) -> RangeInclusive<Seq> {
+        if self.is_upwards {
+            self.start.next()..=self.head
+        } else {
+            self.floor.next()..=self.start.before()
+        }
     }
+
+    /// What to read from the store; `None` where memory has all of the page.
+    pub(crate) fn fetch(&self, bus: &EventBus, room: RoomId) -> Option<Fetch> {
+        let cached = bus.room_log(room).map_or(self.head, RoomLog::cached_floor);
+        let seqs = self.seqs();
+        let limit = self.limit as u64;
+        let lowest = if self.is_upwards {
+            seqs.start().number()
+        } else {
+            let lowest = (seqs.end().number() + 1).saturating_sub(limit);
+            lowest.max(seqs.start().number())
+        };
+        let in_memory = seqs.is_empty() || lowest > cached.number();
+        let bounds = (self.limit, self.bytes);
+        (!in_memory).then(|| rows::fetch_entries(room, seqs, !self.is_upwards, bounds))
+    }
+
+    /// The page, of entries that `entry` finds by their numbers. O(its events).
+    pub(crate) fn page(self, entry: impl Fn(Seq) -> Option<Arc<Entry>>) -> Page {
+        let mut events = Vec::new();
+        let (mut at, mut bytes) = (self.start, 0);
+        while events.len() < self.limit {
+            let seq = if self.is_upwards {
+                at.next()
+            } else {
+                at.before()
+            };
+            let in_range = self.floor < seq && seq <= self.head;
+            let Some(entry) = in_range.then(|| entry(seq)).flatten() else {
+                break;
+            };
+            bytes += entry.event().data.as_str().len();
+            if bytes > self.bytes && !events.is_empty() {
+                break;
+            }
+            events.push((seq, entry));
+            at = seq;
+        }
+        let more = if self.is_upwards {
+            at < self.head
+        } else {
+            at > self.floor.next()
+        };
+        Page {
+            first: self.floor.next(),
+            seq: self.head,
+            next: (more && !events.is_empty()).then_some(at),
+            events,
+            epoch: self.epoch,
+        }
+    }
+}
+
+/// Reads a page from memory.
+pub(crate) fn read(bus: &mut EventBus, now: Wall, room: RoomId, history: &History) -> Page {
+    let plan = Plan::new(bus, now, room, history);
+    let log = bus.room_log(room);
+    plan.page(|seq| log.and_then(|log| log.entry(seq)).cloned())
 }
 
 #[cfg(test)]

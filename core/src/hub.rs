@@ -4,10 +4,14 @@
 //! connections that it names, and comes back at [`Hub::next_deadline`].
 
 mod close;
+mod commits;
 mod fan_out;
+mod jobs;
 mod join;
+mod loads;
 mod ops;
 mod pull;
+mod sweep;
 
 pub use pull::Pull;
 
@@ -31,6 +35,8 @@ use crate::subscriptions::{Delivery, SubscriptionId};
 use crate::task_events::Publisher;
 use crate::tasks::Snapshot;
 use crate::time::{Now, Time};
+use jobs::{Job, Origin};
+use loads::Work;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -329,17 +335,28 @@ pub struct Hub {
     effects: VecDeque<Effect>,
     /// Whether it is shutting down, and whether that was said to be done.
     draining: Option<Drained>,
+    /// What there is to do with a store, where there is one.
+    work: Option<Box<Work>>,
+    /// Connections whose next messages were held, and wait for nothing any more.
+    resumed: VecDeque<ConnId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Drained(bool);
 
+const NEEDS_A_QUERY: &str =
+    "a hub with a store answers by `Effect::Published` and `Effect::Answered`";
+
 impl Hub {
     /// A hub without connections or events. All random bytes come from `seed`.
     #[must_use]
     pub fn new(limits: Limits, seed: [u8; 32]) -> Self {
+        Self::over(limits.clone(), EventBus::new(&limits, seed), None)
+    }
+
+    fn over(limits: Limits, bus: EventBus, work: Option<Box<Work>>) -> Self {
         Self {
-            bus: EventBus::new(&limits, seed),
+            bus,
             limits,
             tasks: TaskRooms::new(),
             users: UserRooms::new(),
@@ -349,6 +366,8 @@ impl Hub {
             deadlines: BTreeSet::new(),
             effects: VecDeque::new(),
             draining: None,
+            work,
+            resumed: VecDeque::new(),
         }
     }
 
@@ -356,29 +375,31 @@ impl Hub {
     /// Its first effects may be a commit, which must be done before anybody is let in.
     ///
     /// # Errors
-    /// Where the rows are not what a hub wrote, or what a newer version wrote.
+    /// [`Error::NewerStore`] and [`Error::UnreadableStore`].
     pub fn restore(
         limits: Limits,
         seed: [u8; 32],
         meta: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<Self, Error> {
-        let _ = meta;
-        Ok(Self::new(limits, seed))
+        let mut bus = EventBus::restored(&limits, seed, meta)?;
+        let is_new = bus.journal().is_some_and(|journal| !journal.is_empty());
+        let work = Some(Box::new(Work::new(is_new)));
+        let mut hub = Self::over(limits, bus, work);
+        hub.commit(Now::default());
+        Ok(hub)
     }
 
     /// Whether the answer to the connection's last message is still under way. Its next messages are best read when it
     /// no longer is; a few are held until then.
     #[must_use]
-    pub const fn is_busy(&self, conn: ConnId) -> bool {
-        let _ = (self, conn);
-        false
+    pub fn is_busy(&self, conn: ConnId) -> bool {
+        self.sessions.get(conn).is_some_and(|session| session.busy)
     }
 
     /// Why the store takes nothing now, if it does not: what the last commit came to.
     #[must_use]
-    pub const fn store_failure(&self) -> Option<StoreFailure> {
-        let _ = self;
-        None
+    pub fn store_failure(&self) -> Option<StoreFailure> {
+        self.work.as_ref()?.commits.failure
     }
 
     /// The bounds that it keeps.
@@ -398,9 +419,18 @@ impl Hub {
         } else if let Some(patterns) = self.bus_patterns(conn) {
             self.open_bus(now, conn, patterns);
         } else if let Some(principal) = principal {
-            self.admit(now, conn, principal);
+            let principal = Box::new(principal);
+            self.run(
+                now,
+                Job::Admit {
+                    conn,
+                    principal,
+                    reference: None,
+                },
+            );
         }
         self.reschedule(conn);
+        self.see_to_the_store(now);
         conn
     }
 
@@ -414,8 +444,15 @@ impl Hub {
             Input::Closed { conn } => self.forget(now, conn),
             Input::Verified { conn, result } => self.verified(now, conn, result),
             Input::Publish { ticket, publish } => {
-                let result = self.publish(now, None, publish);
-                self.effects.push_back(Effect::Published { ticket, result });
+                let origin = Origin::Ticket(ticket);
+                self.run(
+                    now,
+                    Job::Publish {
+                        origin,
+                        publish,
+                        follows: false,
+                    },
+                );
             }
             Input::Disconnect { user } => {
                 for conn in self.users.members(user).to_vec() {
@@ -423,19 +460,24 @@ impl Hub {
                 }
             }
             Input::Drain => self.drain(now),
-            Input::Query { ticket, query } => {
-                let result = Ok(match query {
-                    Query::Task(task) => Answer::Task(self.task(now, task)),
-                    Query::Inbox(user) => Answer::Inbox(self.inbox(now, user)),
-                    Query::History { room, history } => {
-                        Answer::History(self.history(now, room, &history))
-                    }
-                });
-                self.effects.push_back(Effect::Answered { ticket, result });
-            }
-            Input::Committed(_) | Input::Fetched { .. } => {}
+            Input::Query { ticket, query } => self.run(now, Job::Query { ticket, query }),
+            Input::Committed(result) => self.committed(now, result),
+            Input::Fetched { id, result } => self.fetched(now, id, result),
             Input::Tick => self.tick(now),
         }
+        self.see_to_the_store(now);
+    }
+
+    /// What follows an input, in a hub with a store.
+    fn see_to_the_store(&mut self, now: Now) {
+        if self.work.is_none() {
+            return;
+        }
+        self.take_held(now);
+        self.sweep(now);
+        self.put_out();
+        self.commit(now);
+        self.tell_drained();
     }
 
     /// The next effect, or `None` until the next input.
@@ -446,11 +488,19 @@ impl Hub {
     /// When [`Input::Tick`] is due. An earlier one does nothing.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(time, _)| *time)
+        let session = self.deadlines.first().map(|(time, _)| *time);
+        let work = self.work.as_ref();
+        let commit = work.and_then(|work| work.commits.deadline());
+        let sweep = work.and_then(|work| work.sweep.deadline());
+        [session, commit, sweep].into_iter().flatten().min()
     }
 
     /// A publisher in this thread, at this time.
-    pub const fn at(&mut self, now: Now) -> At<'_> {
+    ///
+    /// # Panics
+    /// With a store, where an answer can't come at once: see [`Input::Publish`].
+    pub fn at(&mut self, now: Now) -> At<'_> {
+        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
         At { hub: self, now }
     }
 
@@ -473,7 +523,15 @@ impl Hub {
     }
 
     /// A task as it is now; of one that nothing was heard of the state is unknown.
+    ///
+    /// # Panics
+    /// With a store, since the task may have to be read first: see [`Query::Task`].
     pub fn task(&mut self, now: Now, task: TaskId) -> TaskView {
+        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
+        self.task_view(now, task)
+    }
+
+    fn task_view(&mut self, now: Now, task: TaskId) -> TaskView {
         let position = self.bus.position(task.into());
         TaskView {
             task,
@@ -485,8 +543,12 @@ impl Hub {
     }
 
     /// Whether the task was deleted in the last 24 hours: it can't be joined, and no event is taken for it.
+    ///
+    /// # Panics
+    /// With a store, since the task may have to be read first: see [`Query::Task`].
     #[must_use]
     pub fn is_gone(&self, now: Now, task: TaskId) -> bool {
+        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
         self.bus.is_gone(now.wall, task)
     }
 
@@ -501,14 +563,26 @@ impl Hub {
     }
 
     /// A part of a room's log.
+    ///
+    /// # Panics
+    /// With a store, since it may have to be read first: see [`Query::History`].
     #[must_use]
     pub fn history(&mut self, now: Now, room: RoomId, history: &History) -> Page {
+        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
         history::read(&mut self.bus, now.wall, room, history)
     }
 
     /// A user's inbox as a back end may look at it.
+    ///
+    /// # Panics
+    /// With a store, since it may have to be read first: see [`Query::Inbox`].
     #[must_use]
     pub fn inbox(&mut self, now: Now, user: UserId) -> InboxView {
+        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
+        self.inbox_view(now, user)
+    }
+
+    fn inbox_view(&self, now: Now, user: UserId) -> InboxView {
         let devices = self.bus.known_devices(now.wall, user, &self.devices);
         let position = self.bus.position(user.into());
         InboxView {
@@ -547,12 +621,7 @@ impl Hub {
             .map_or(0, |session| session.outbox.bytes())
     }
 
-    fn publish(
-        &mut self,
-        now: Now,
-        from: Option<UserId>,
-        publish: Publish,
-    ) -> Result<Receipt, Error> {
+    fn publish(&mut self, now: Now, publish: Publish) -> Result<Receipt, Error> {
         if self.draining.is_some() {
             return Err(Error::Draining);
         }
@@ -561,7 +630,7 @@ impl Hub {
             RoomId::Task(task) => tasks.members(task).len(),
             RoomId::User(user) => users.members(user).len(),
         };
-        let published = self.bus.take(now, from, publish, connected)?;
+        let published = self.bus.take(now, None, publish, connected)?;
         if let Some(entry) = published.entry {
             self.told(now, &entry);
         }
@@ -666,7 +735,7 @@ impl At<'_> {
     /// As [`EventBus::publish_to_task`], and [`Error::Draining`].
     pub fn publish(&mut self, room: Option<RoomId>, draft: Draft) -> Result<Receipt, Error> {
         let target = room.into();
-        self.hub.publish(self.now, None, Publish { target, draft })
+        self.hub.publish(self.now, Publish { target, draft })
     }
 
     /// Publishes one event to a task's room and to the rooms of `users`.
@@ -681,7 +750,7 @@ impl At<'_> {
     ) -> Result<Receipt, Error> {
         let users = users.to_vec();
         let target = Target::Task { task, users };
-        self.hub.publish(self.now, None, Publish { target, draft })
+        self.hub.publish(self.now, Publish { target, draft })
     }
 
     /// Publishes to a user's room.
@@ -697,6 +766,6 @@ impl Publisher for At<'_> {
     type Answer = Result<Receipt, Error>;
 
     fn publish(&mut self, publish: Publish) -> Self::Answer {
-        self.hub.publish(self.now, None, publish)
+        self.hub.publish(self.now, publish)
     }
 }

@@ -4,11 +4,12 @@
 //! (`read`) are two things. The events themselves are in the user's log; here are numbers only. Bounded in devices a user
 //! and in bytes: the user who was idle longest is forgotten first, and has then read all and no device.
 
-use crate::ids::{DeviceId, Epoch, Position, Seq, UserId};
+use crate::ids::{DeviceId, Epoch, EventId, Position, Seq, UserId};
 use crate::lookup::Lookup;
 use crate::recency::{Recency, Turn};
 use crate::time::Wall;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
 
 /// Bytes that a user and a device cost beside what grows, about.
@@ -43,18 +44,44 @@ pub(crate) struct Kept {
     pub(crate) head: Seq,
 }
 
-#[derive(Debug)]
-struct Device {
-    name: DeviceId,
-    cursor: Position,
-    seen: Wall,
+/// A notification that was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) seq: Seq,
+    /// The beginning of its id's digest, by which it is found.
+    pub(crate) id: u64,
+}
+
+/// The beginning of the digest of an id. Two notifications of one user that meet in it are read together: with 10,000
+/// unread that is once in 10^11 inboxes, and whoever publishes both can bring it about for no gain.
+pub(crate) fn id_digest(id: &EventId) -> u64 {
+    let digest = Sha256::digest(id.as_str());
+    digest
+        .first_chunk::<8>()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) name: DeviceId,
+    pub(crate) cursor: Position,
+    pub(crate) seen: Wall,
+}
+
+/// What a device's coming changed.
+#[derive(Debug, Default)]
+pub(crate) struct Arrival {
+    /// From where it goes on; `None` where it gets what is new only.
+    pub(crate) cursor: Option<Position>,
+    /// Devices that are no longer known.
+    pub(crate) forgotten: Vec<DeviceId>,
 }
 
 #[derive(Debug)]
 struct Inbox {
     epoch: Epoch,
     /// Of notifications that are kept, in order.
-    unread: VecDeque<Seq>,
+    unread: VecDeque<Unread>,
     devices: Vec<Device>,
     turn: Turn,
 }
@@ -62,7 +89,7 @@ struct Inbox {
 impl Inbox {
     fn cost(&self) -> usize {
         let devices = self.devices.len() * (size_of::<Device>() + DEVICE_COST);
-        USER_COST + self.unread.capacity() * size_of::<Seq>() + devices
+        USER_COST + self.unread.capacity() * size_of::<Unread>() + devices
     }
 
     /// Gives back what was needed when more was unread.
@@ -79,7 +106,11 @@ impl Inbox {
             self.epoch = kept.epoch.clone();
             self.unread.clear();
         }
-        while self.unread.front().is_some_and(|seq| *seq <= kept.floor) {
+        while self
+            .unread
+            .front()
+            .is_some_and(|unread| unread.seq <= kept.floor)
+        {
             self.unread.pop_front();
         }
     }
@@ -99,15 +130,47 @@ pub(crate) struct Inboxes {
     idle: Recency<UserId>,
     bytes: usize,
     bounds: Bounds,
+    /// Whether what is over the bound is forgotten for good, or comes back from a store and is for the hub to put out.
+    forgets: bool,
 }
 
 impl Inboxes {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    pub(crate) fn new(bounds: Bounds, forgets: bool) -> Self {
         Self {
             inboxes: Lookup::default(),
             idle: Recency::default(),
             bytes: 0,
             bounds,
+            forgets,
+        }
+    }
+
+    /// Takes what the store has of a user's inbox.
+    pub(crate) fn install(
+        &mut self,
+        user: UserId,
+        kept: &Kept,
+        unread: Vec<Unread>,
+        devices: Vec<Device>,
+    ) {
+        if unread.is_empty() && devices.is_empty() {
+            return;
+        }
+        self.with(user, kept, |inbox| {
+            inbox.unread = unread.into();
+            inbox.devices = devices;
+        });
+    }
+
+    /// The user who was idle longest, where there is too much in memory.
+    pub(crate) fn excess(&self) -> Option<UserId> {
+        (self.bytes > self.bounds.bytes_max).then(|| self.idle.oldest())?
+    }
+
+    /// Counts the user as active just now.
+    pub(crate) fn touch(&mut self, user: UserId) {
+        if let Some(inbox) = self.inboxes.get_mut(&user) {
+            self.idle.touch(&mut inbox.turn);
         }
     }
 
@@ -129,7 +192,7 @@ impl Inboxes {
         inbox.shrink();
         self.bytes += inbox.cost();
         self.idle.touch(&mut inbox.turn);
-        while self.bytes > self.bounds.bytes_max {
+        while self.forgets && self.bytes > self.bounds.bytes_max {
             match self.idle.oldest().filter(|oldest| *oldest != user) {
                 Some(oldest) => self.forget(oldest),
                 None => break,
@@ -138,39 +201,42 @@ impl Inboxes {
         result
     }
 
-    fn forget(&mut self, user: UserId) {
+    pub(crate) fn forget(&mut self, user: UserId) {
         if let Some(inbox) = self.inboxes.remove(&user) {
             self.bytes -= inbox.cost();
             self.idle.remove(inbox.turn);
         }
     }
 
-    /// Counts the notification at the head of the user's room.
-    pub(crate) fn notify(&mut self, user: UserId, kept: &Kept) {
+    /// Counts the notification at the head of the user's room, by its id's digest.
+    pub(crate) fn notify(&mut self, user: UserId, kept: &Kept, id: u64) {
         self.with(user, kept, |inbox| {
-            assert!(inbox.unread.back().is_none_or(|last| *last < kept.head));
-            inbox.unread.push_back(kept.head);
+            let last = inbox.unread.back();
+            assert!(last.is_none_or(|last| last.seq < kept.head));
+            inbox.unread.push_back(Unread { seq: kept.head, id });
         });
     }
 
     /// Notifications that are kept and that the user has not read. O(log of their number).
     pub(crate) fn unread(&self, user: UserId, kept: &Kept) -> usize {
-        self.unread_seqs(user, kept).len()
+        self.all_unread(user, kept).len()
     }
 
-    /// The numbers of those notifications, in order.
-    pub(crate) fn unread_seqs(
+    /// Those notifications, in order.
+    pub(crate) fn all_unread(
         &self,
         user: UserId,
         kept: &Kept,
-    ) -> impl ExactSizeIterator<Item = Seq> + Clone {
+    ) -> impl ExactSizeIterator<Item = Unread> + Clone {
         let inbox = self.inboxes.get(&user);
         let unread = inbox.filter(|inbox| inbox.epoch == kept.epoch);
         let unread = unread.map(|inbox| {
-            let trimmed = inbox.unread.partition_point(|seq| *seq <= kept.floor);
+            let trimmed = inbox
+                .unread
+                .partition_point(|unread| unread.seq <= kept.floor);
             inbox.unread.range(trimmed..).copied()
         });
-        let none: std::iter::Copied<std::collections::vec_deque::Iter<'_, Seq>> =
+        let none: std::iter::Copied<std::collections::vec_deque::Iter<'_, Unread>> =
             std::collections::vec_deque::Iter::default().copied();
         unread.unwrap_or(none)
     }
@@ -180,19 +246,19 @@ impl Inboxes {
         &mut self,
         user: UserId,
         kept: &Kept,
-        is_read: impl Fn(Seq) -> bool,
+        is_read: impl Fn(&Unread) -> bool,
     ) -> usize {
         if self.unread(user, kept) == 0 {
             return 0;
         }
         self.with(user, kept, |inbox| {
             let before = inbox.unread.len();
-            inbox.unread.retain(|seq| !is_read(*seq));
+            inbox.unread.retain(|unread| !is_read(unread));
             before - inbox.unread.len()
         })
     }
 
-    /// From where a device goes on that names no position; `None` where it gets what is new only. It is known from now on.
+    /// A device that names no position comes. It is known from now on.
     /// One that is connected is in use: it is forgotten last.
     pub(crate) fn arrive(
         &mut self,
@@ -201,24 +267,31 @@ impl Inboxes {
         kept: &Kept,
         device: &DeviceId,
         is_connected: impl Fn(&DeviceId) -> bool,
-    ) -> Option<Position> {
+    ) -> Arrival {
         let bounds = self.bounds;
         self.with(user, kept, |inbox| {
+            let mut forgotten = Vec::new();
             inbox.devices.retain(|known| {
-                now.since(known.seen) < bounds.device_ms_max || is_connected(&known.name)
+                let stays =
+                    now.since(known.seen) < bounds.device_ms_max || is_connected(&known.name);
+                if !stays {
+                    forgotten.push(known.name.clone());
+                }
+                stays
             });
             if let Some(known) = inbox.devices.iter_mut().find(|known| known.name == *device) {
                 known.seen = known.seen.max(now);
-                return Some(known.cursor.clone());
+                let cursor = Some(known.cursor.clone());
+                return Arrival { cursor, forgotten };
             }
             if inbox.devices.len() >= bounds.devices_max.max(1) {
                 let idle = inbox.devices.iter().enumerate();
                 let idle = idle.min_by_key(|(_, known)| (is_connected(&known.name), known.seen));
                 if let Some((at, _)) = idle {
-                    inbox.devices.swap_remove(at);
+                    forgotten.push(inbox.devices.swap_remove(at).name);
                 }
             }
-            let oldest = inbox.unread.front().map(|seq| seq.before());
+            let oldest = inbox.unread.front().map(|unread| unread.seq.before());
             let cursor = Position {
                 epoch: kept.epoch.clone(),
                 seq: oldest.unwrap_or(kept.head),
@@ -228,7 +301,10 @@ impl Inboxes {
                 cursor: cursor.clone(),
                 seen: now,
             });
-            oldest.map(|_| cursor)
+            Arrival {
+                cursor: oldest.map(|_| cursor),
+                forgotten,
+            }
         })
     }
 
@@ -241,10 +317,10 @@ impl Inboxes {
         device: &DeviceId,
         seq: Seq,
         is_connected: impl Fn(&DeviceId) -> bool,
-    ) -> Seq {
+    ) -> (Seq, Vec<DeviceId>) {
         // One that was forgotten for want of room is known again.
-        let _ = self.arrive(now, user, kept, device, is_connected);
-        self.with(user, kept, |inbox| {
+        let arrival = self.arrive(now, user, kept, device, is_connected);
+        let seq = self.with(user, kept, |inbox| {
             let known = inbox.devices.iter_mut().find(|known| known.name == *device);
             let Some(known) = known else {
                 return seq;
@@ -257,7 +333,13 @@ impl Inboxes {
             }
             known.cursor.seq = known.cursor.seq.max(seq);
             known.cursor.seq
-        })
+        });
+        (seq, arrival.forgotten)
+    }
+
+    /// What is known of a device.
+    pub(crate) fn device(&self, user: UserId, device: &DeviceId) -> Option<&Device> {
+        self.devices(user).find(|known| known.name == *device)
     }
 
     /// A device's cursor, in the room's epoch.
@@ -319,18 +401,18 @@ mod tests {
             device_ms_max: 1_000,
             bytes_max: 1 << 20,
         };
-        let (mut inboxes, user) = (Inboxes::new(bounds), UserId::new(7));
+        let (mut inboxes, user) = (Inboxes::new(bounds, true), UserId::new(7));
         let kept = |head| Kept {
             epoch: "k3:1".parse::<Position>().unwrap().epoch,
             floor: Seq::ZERO,
             head: Seq::new(head).unwrap(),
         };
         for head in 1..=10_000 {
-            inboxes.notify(user, &kept(head));
+            inboxes.notify(user, &kept(head), head);
         }
         let held = |inboxes: &Inboxes| inboxes.inboxes.get(&user).unwrap().unread.capacity();
-        assert!(inboxes.bytes >= held(&inboxes) * size_of::<Seq>());
-        inboxes.read(user, &kept(10_000), |seq| seq.number() > 1);
+        assert!(inboxes.bytes >= held(&inboxes) * size_of::<Unread>());
+        inboxes.read(user, &kept(10_000), |unread| unread.seq.number() > 1);
         assert_eq!(inboxes.unread(user, &kept(10_000)), 1);
         assert!(held(&inboxes) <= 64, "{}", held(&inboxes));
     }

@@ -3,7 +3,7 @@
 //! Keeps *Terminal is terminal*. Who publishes the events is `task_events`' business, what is remembered of a task `tasks`'.
 
 use crate::ids::EventType;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// The seven events in a task's life.
@@ -82,7 +82,9 @@ impl TaskEvent {
 /// assert_eq!(Status::Created.after(TaskEvent::Started), Some(Status::Started));
 /// assert_eq!(Status::Completed.after(TaskEvent::Failed), None);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     /// The server has heard of no event that says it.

@@ -1,16 +1,18 @@
 //! The log: every kept publish with one place in the order of all, in all its rooms at once or in none.
 //!
-//! This one is kept in memory and answers at once. Bounded in bytes: the rooms that were idle longest are forgotten
-//! first, and begin anew with another epoch, so that no seq of an epoch is ever used twice.
+//! Without a store all of it is in memory, bounded in bytes: the rooms that were idle longest are forgotten first, and begin
+//! anew with another epoch, so that no seq of an epoch is ever used twice. With a store, memory has some rooms, each with
+//! the newest part of what is kept: what was forgotten is loaded again.
 
 use crate::entropy::Entropy;
-use crate::event::{Entry, Event, Place};
+use crate::event::{Entry, Place};
 use crate::ids::{Epoch, Position, RoomId, Seq, UserId};
 use crate::inbox::Kept;
 use crate::limits::Limits;
 use crate::lookup::Lookup;
 use crate::recency::{Recency, Turn};
 use crate::room_log::{Bounds, Gap, GapReason, Resume, RoomLog, share};
+use crate::rows::RoomRow;
 use crate::time::Wall;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,14 +28,25 @@ struct Room {
     turn: Turn,
 }
 
+/// What becomes of what is too much for memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// It is lost: memory is all there is.
+    Memory,
+    /// A store has it.
+    Store,
+}
+
 #[derive(Debug)]
 pub(crate) struct Log {
     rooms: Lookup<RoomId, Room>,
     idle: Recency<RoomId>,
+    carrier: Carrier,
     /// The epoch of rooms in which nothing ever happened.
     epoch: Epoch,
-    /// Rooms that had another life, with the epoch of the next: they had seqs in `epoch` already.
+    /// Without a store: rooms that had another life, with the epoch of the next. They had seqs in `epoch` already.
     forgotten: BTreeMap<RoomId, Epoch>,
+    /// The index of the entry that is appended next.
     next_index: u64,
     bytes: usize,
     task: Bounds,
@@ -43,13 +56,15 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(limits: &Limits, entropy: &mut Entropy) -> Self {
+    /// A log whose next entry has the index `next_index`, and whose rooms begin in `epoch`.
+    pub(crate) fn new(limits: &Limits, carrier: Carrier, epoch: Epoch, next_index: u64) -> Self {
         Self {
             rooms: Lookup::default(),
             idle: Recency::default(),
-            epoch: entropy.epoch(),
+            carrier,
+            epoch,
             forgotten: BTreeMap::new(),
-            next_index: 1,
+            next_index,
             bytes: 0,
             task: Bounds {
                 events_max: limits.task_log_events,
@@ -64,63 +79,122 @@ impl Log {
         }
     }
 
-    /// Takes `event` into all of `rooms` and answers with its places. An ephemeral one is not kept.
-    pub(crate) fn append(
-        &mut self,
-        event: Event,
-        rooms: &[RoomId],
-        entropy: &mut Entropy,
-    ) -> Arc<Entry> {
-        let kept = matches!(event.retention, crate::event::Retention::Kept);
-        let places = rooms.iter().map(|&room| {
-            let Position { epoch, seq } = if kept {
-                self.begin(room).log.position()
-            } else {
-                self.position(room)
-            };
-            let seq = if kept { seq.next() } else { seq };
-            Place { room, epoch, seq }
-        });
-        let places: Box<[Place]> = places.collect();
-        let entry = Arc::new(Entry::new(self.next_index, event, places));
-        if !kept {
-            return entry;
+    /// The epoch of rooms in which nothing ever happened.
+    pub(crate) const fn epoch(&self) -> &Epoch {
+        &self.epoch
+    }
+
+    /// Rooms in which nothing ever happened, and that are not in memory, begin in another epoch from now on.
+    pub(crate) fn set_epoch(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
+    /// Takes an entry into all its rooms, in each as the one after the head. One that is not kept moves nothing.
+    pub(crate) fn append(&mut self, entry: &Arc<Entry>, entropy: &mut Entropy) {
+        if !entry.is_kept() {
+            return;
         }
-        self.next_index += 1;
-        let cost = share(&entry);
+        self.next_index = self.next_index.max(entry.index() + 1);
+        let cost = share(entry);
         for place in entry.places() {
-            let Some(kept) = self.rooms.get_mut(&place.room) else {
-                continue;
-            };
+            if self.carrier == Carrier::Memory {
+                self.begin(place.room);
+            }
+            let kept = self.rooms.get_mut(&place.room);
+            assert!(kept.is_some(), "who publishes to a room has loaded it");
+            let Some(kept) = kept else { continue };
             self.bytes -= kept.log.bytes();
             kept.log.append(entry.clone(), cost);
             self.bytes += kept.log.bytes();
             self.idle.touch(&mut kept.turn);
-            assert_eq!(
-                kept.log.position().seq,
-                place.seq,
+            let position = kept.log.position();
+            assert!(
+                position.seq == place.seq && position.epoch == place.epoch,
                 "an entry has the seq it was given"
             );
         }
-        self.forget_idle(rooms, entropy);
-        entry
+        if self.carrier == Carrier::Memory {
+            self.forget_idle(entry.places(), entropy);
+        }
     }
 
     /// The room's log, made where there is none.
-    fn begin(&mut self, room: RoomId) -> &mut Room {
-        let (forgotten, epoch) = (&self.forgotten, &self.epoch);
-        let bounds = match room {
-            RoomId::Task(_) => self.task,
-            RoomId::User(_) => self.user,
-        };
+    fn begin(&mut self, room: RoomId) {
+        let epoch = self.forgotten.get(&room).unwrap_or(&self.epoch).clone();
+        let bounds = self.bounds(room);
+        self.insert(room, || RoomLog::new(epoch, bounds));
+    }
+
+    fn insert(&mut self, room: RoomId, log: impl FnOnce() -> RoomLog) {
         let (idle, bytes) = (&mut self.idle, &mut self.bytes);
         self.rooms.entry_or_insert_with(room, || {
             *bytes += ROOM_COST;
             Room {
-                log: RoomLog::new(forgotten.get(&room).unwrap_or(epoch).clone(), bounds),
+                log: log(),
                 turn: idle.insert(room),
             }
-        })
+        });
+    }
+
+    const fn bounds(&self, room: RoomId) -> Bounds {
+        match room {
+            RoomId::Task(_) => self.task,
+            RoomId::User(_) => self.user,
+        }
+    }
+
+    /// Whether the room is in memory, in a log with a store.
+    pub(crate) fn has(&self, room: RoomId) -> bool {
+        self.rooms.get(&room).is_some()
+    }
+
+    /// Takes what the store has of a room into memory; with no row, nothing ever happened in it.
+    pub(crate) fn install(&mut self, room: RoomId, row: Option<RoomRow>) {
+        let bounds = self.bounds(room);
+        let epoch = self.epoch.clone();
+        self.insert(room, || match row {
+            Some(row) => RoomLog::restored(row, bounds),
+            None => RoomLog::new(epoch, bounds),
+        });
+    }
+
+    /// Whether an event of this time is too old to be kept in the room.
+    pub(crate) const fn is_old(&self, now: Wall, room: RoomId, at: Wall) -> bool {
+        now.since(at) >= self.bounds(room).age_ms_max
+    }
+
+    /// Nothing up to `floor` is kept in the room any more, and nothing older than `oldest`.
+    pub(crate) fn raise_floor(&mut self, room: RoomId, floor: Seq, oldest: Wall) {
+        self.change(room, |log| log.raise_floor(floor, oldest));
+    }
+
+    fn change(&mut self, room: RoomId, change: impl FnOnce(&mut RoomLog)) {
+        if let Some(kept) = self.rooms.get_mut(&room) {
+            self.bytes -= kept.log.bytes();
+            change(&mut kept.log);
+            self.bytes += kept.log.bytes();
+        }
+    }
+
+    /// The room that was idle longest, where there is too much in memory.
+    pub(crate) fn excess(&self) -> Option<RoomId> {
+        (self.bytes > self.bytes_max).then(|| self.idle.oldest())?
+    }
+
+    /// Puts a room's entries out of memory, and counts it as used just now. The store has them.
+    pub(crate) fn uncache(&mut self, room: RoomId) {
+        self.change(room, RoomLog::uncache);
+        if let Some(kept) = self.rooms.get_mut(&room) {
+            self.idle.touch(&mut kept.turn);
+        }
+    }
+
+    /// Puts a room out of memory. The store has it.
+    pub(crate) fn evict(&mut self, room: RoomId) {
+        if let Some(kept) = self.rooms.remove(&room) {
+            self.bytes -= ROOM_COST + kept.log.bytes();
+            self.idle.remove(kept.turn);
+        }
     }
 
     /// The place before the next event's. A room without entries costs nothing, also when it is asked for.
@@ -156,7 +230,7 @@ impl Log {
             };
         }
         let log = self.room(room);
-        match log.and_then(|log| log.missing_after(since.seq, GapReason::Trimmed)) {
+        match log.and_then(|log| log.missing_after(since.seq, Seq::ZERO, GapReason::Trimmed)) {
             Some(gap) => Resume::Gap { after: gap.to, gap },
             None => Resume::Complete { after: since.seq },
         }
@@ -175,13 +249,9 @@ impl Log {
         }
     }
 
-    /// Drops what is too old: age counts on reading too.
+    /// Drops what is too old, as far as memory can tell: age counts on reading too.
     pub(crate) fn trim(&mut self, now: Wall, room: RoomId) {
-        if let Some(kept) = self.rooms.get_mut(&room) {
-            self.bytes -= kept.log.bytes();
-            kept.log.trim(now);
-            self.bytes += kept.log.bytes();
-        }
+        self.change(room, |log| log.trim(now));
     }
 
     pub(crate) fn room(&self, room: RoomId) -> Option<&RoomLog> {
@@ -199,33 +269,38 @@ impl Log {
         Kept { epoch, floor, head }
     }
 
-    /// Forgets the room's entries and numbering.
-    pub(crate) fn forget(&mut self, room: RoomId, entropy: &mut Entropy) {
-        let Some(kept) = self.rooms.remove(&room) else {
+    /// Forgets the room's entries and numbering: it begins anew in `epoch`.
+    pub(crate) fn forget(&mut self, room: RoomId, epoch: Epoch, entropy: &mut Entropy) {
+        if !self.has(room) {
             return;
-        };
-        self.bytes -= ROOM_COST + kept.log.bytes();
-        self.idle.remove(kept.turn);
+        }
+        self.evict(room);
+        if self.carrier == Carrier::Store {
+            let bounds = self.bounds(room);
+            return self.insert(room, || RoomLog::new(epoch, bounds));
+        }
         if self.forgotten.len() >= FORGOTTEN_MAX {
             self.forgotten.clear();
             self.epoch = entropy.epoch();
         }
-        self.forgotten.insert(room, entropy.epoch());
+        self.forgotten.insert(room, epoch);
     }
 
-    /// Keeps the bound in bytes. `rooms` got an entry just now: they lose their oldest ones, never that one.
-    fn forget_idle(&mut self, rooms: &[RoomId], entropy: &mut Entropy) {
+    /// Keeps the bound in bytes. The rooms of `places` got an entry just now: they lose their oldest ones, never that one.
+    fn forget_idle(&mut self, places: &[Place], entropy: &mut Entropy) {
         while self.bytes > self.bytes_max {
             let Some(oldest) = self.idle.oldest() else {
                 return;
             };
-            if !rooms.contains(&oldest) {
-                self.forget(oldest, entropy);
+            if !places.iter().any(|place| place.room == oldest) {
+                let epoch = entropy.epoch();
+                self.forget(oldest, epoch, entropy);
                 self.evicted.push(oldest);
                 continue;
             }
+            let rooms = places.iter().map(|place| place.room);
             let length = |room: &RoomId| self.room(*room).map(RoomLog::len);
-            let longest = rooms.iter().copied().max_by_key(length);
+            let longest = rooms.max_by_key(length);
             let Some(kept) = longest.and_then(|room| self.rooms.get_mut(&room)) else {
                 return;
             };
@@ -247,7 +322,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Retention;
+    use crate::event::{Event, Retention};
     use crate::payload::Payload;
     use proptest::prelude::*;
 
@@ -261,6 +336,23 @@ mod tests {
             retention,
             notifies: false,
         }
+    }
+
+    fn memory(limits: &Limits, entropy: &mut Entropy) -> Log {
+        Log::new(limits, Carrier::Memory, entropy.epoch(), 1)
+    }
+
+    fn append(log: &mut Log, event: Event, rooms: &[RoomId], entropy: &mut Entropy) -> Arc<Entry> {
+        let kept = event.retention == Retention::Kept;
+        let places = rooms.iter().map(|&room| {
+            let Position { epoch, seq } = log.position(room);
+            let seq = if kept { seq.next() } else { seq };
+            Place { room, epoch, seq }
+        });
+        let entry = Entry::new(log.next_index(), event, places.collect());
+        let entry = Arc::new(entry);
+        log.append(&entry, entropy);
+        entry
     }
 
     fn user(number: u64) -> RoomId {
@@ -284,11 +376,21 @@ mod tests {
             log_bytes: 4_000,
             ..Limits::default()
         };
-        let mut log = Log::new(&limits, &mut entropy);
-        log.append(event(1, 1_000, Retention::Kept), &[user(1)], &mut entropy);
+        let mut log = memory(&limits, &mut entropy);
+        append(
+            &mut log,
+            event(1, 1_000, Retention::Kept),
+            &[user(1)],
+            &mut entropy,
+        );
         let before = log.position(user(1));
         for _ in 0..3 {
-            log.append(event(1, 1_000, Retention::Kept), &[user(2)], &mut entropy);
+            append(
+                &mut log,
+                event(1, 1_000, Retention::Kept),
+                &[user(2)],
+                &mut entropy,
+            );
         }
         assert_eq!(log.take_evicted(), [user(1)]);
         let after = log.position(user(1));
@@ -297,8 +399,13 @@ mod tests {
         let resume = log.resume(wall, user(1), &before);
         assert!(matches!(resume, Resume::Gap { .. }), "{resume:?}");
         assert_eq!(
-            log.append(event(1, 1, Retention::Kept), &[user(1)], &mut entropy)
-                .places()[0]
+            append(
+                &mut log,
+                event(1, 1, Retention::Kept),
+                &[user(1)],
+                &mut entropy
+            )
+            .places()[0]
                 .epoch,
             after.epoch
         );
@@ -307,10 +414,10 @@ mod tests {
     #[test]
     fn an_ephemeral_event_has_the_head_and_moves_nothing() {
         let mut entropy = Entropy::new([1; 32]);
-        let mut log = Log::new(&Limits::default(), &mut entropy);
+        let mut log = memory(&Limits::default(), &mut entropy);
         let before = log.position(user(1));
         let ephemeral = event(1, 1, Retention::Ephemeral { key: None });
-        let entry = log.append(ephemeral, &[user(1)], &mut entropy);
+        let entry = append(&mut log, ephemeral, &[user(1)], &mut entropy);
         assert_eq!(entry.places()[0].seq, Seq::ZERO);
         assert_eq!(log.position(user(1)), before);
     }
@@ -322,9 +429,14 @@ mod tests {
             user_log_ms: 100,
             ..Limits::default()
         };
-        let mut log = Log::new(&limits, &mut entropy);
+        let mut log = memory(&limits, &mut entropy);
         for at in [1, 50] {
-            log.append(event(at, 1, Retention::Kept), &[user(1)], &mut entropy);
+            append(
+                &mut log,
+                event(at, 1, Retention::Kept),
+                &[user(1)],
+                &mut entropy,
+            );
         }
         let since = Position {
             epoch: log.position(user(1)).epoch,
@@ -350,13 +462,13 @@ mod tests {
         ) {
             let mut entropy = Entropy::new([1; 32]);
             let limits = Limits { user_log_events: 10, ..Limits::default() };
-            let mut log = Log::new(&limits, &mut entropy);
+            let mut log = memory(&limits, &mut entropy);
             let room = user(room);
             let mut model = Vec::new();
             for (rooms, kept) in publishes {
                 let rooms: Vec<_> = rooms.into_iter().map(user).collect();
                 let retention = if kept { Retention::Kept } else { Retention::Ephemeral { key: None } };
-                let entry = log.append(event(1, 1, retention), &rooms, &mut entropy);
+                let entry = append(&mut log, event(1, 1, retention), &rooms, &mut entropy);
                 if kept && rooms.contains(&room) {
                     model.push(entry.index());
                 }

@@ -48,6 +48,15 @@ impl Payload {
     pub fn as_str(&self) -> &str {
         self.0.get()
     }
+
+    pub(crate) fn raw(&self) -> &RawValue {
+        &self.0
+    }
+
+    /// What was checked when it came.
+    pub(crate) fn of_raw(raw: &RawValue) -> Self {
+        Self(raw.to_owned().into())
+    }
 }
 
 impl Default for Payload {

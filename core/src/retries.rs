@@ -6,9 +6,11 @@ use crate::event::{Draft, Retention, Target};
 use crate::ids::{EventId, UserId};
 use crate::lookup::Lookup;
 use crate::receipt::Receipt;
-use crate::time::Time;
+use crate::time::Wall;
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
+use std::fmt;
+use std::str::FromStr;
 
 /// What two publishes must share to be the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +52,20 @@ impl Fingerprint {
     }
 }
 
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(u128::from_str_radix(text, 16)?.to_be_bytes()))
+    }
+}
+
 /// What is known of an id.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Known {
@@ -60,10 +76,23 @@ pub(crate) enum Known {
     Other,
 }
 
+impl Known {
+    fn compare(first: Fingerprint, now: Fingerprint, receipt: &Receipt) -> Self {
+        if first == now {
+            Self::Same(receipt.duplicate_of())
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// What the store has of an id: its publish, when that came, and the answer.
+pub(crate) type Stored = (Fingerprint, Wall, Receipt);
+
 #[derive(Debug)]
 pub(crate) struct Retries {
     answers: Lookup<EventId, (Fingerprint, Receipt)>,
-    oldest_first: VecDeque<(Time, EventId)>,
+    oldest_first: VecDeque<(Wall, EventId)>,
     ids_max: usize,
     age_ms_max: u64,
 }
@@ -78,19 +107,35 @@ impl Retries {
         }
     }
 
-    pub(crate) fn known(&mut self, now: Time, id: &EventId, fingerprint: Fingerprint) -> Known {
+    pub(crate) fn known(&mut self, now: Wall, id: &EventId, fingerprint: Fingerprint) -> Known {
         self.forget(now, self.ids_max);
         match self.answers.get(id) {
             None => Known::New,
-            Some((first, receipt)) if *first == fingerprint => Known::Same(receipt.duplicate_of()),
-            Some(_) => Known::Other,
+            Some((first, receipt)) => Known::compare(*first, fingerprint, receipt),
         }
+    }
+
+    /// What is known of an id whose row is in the store.
+    pub(crate) fn stored(&self, now: Wall, row: &Stored, fingerprint: Fingerprint) -> Known {
+        let (first, at, receipt) = row;
+        if now.since(*at) >= self.age_ms_max {
+            return Known::New;
+        }
+        Known::compare(*first, fingerprint, receipt)
+    }
+
+    pub(crate) const fn age_ms_max(&self) -> u64 {
+        self.age_ms_max
+    }
+
+    pub(crate) const fn ids_max(&self) -> usize {
+        self.ids_max
     }
 
     /// Remembers the answer to a publish whose id is new.
     pub(crate) fn remember(
         &mut self,
-        now: Time,
+        now: Wall,
         id: &EventId,
         fingerprint: Fingerprint,
         receipt: Receipt,
@@ -102,7 +147,7 @@ impl Retries {
         assert_eq!(self.oldest_first.len(), self.answers.len());
     }
 
-    fn forget(&mut self, now: Time, keep: usize) {
+    fn forget(&mut self, now: Wall, keep: usize) {
         while let Some((at, id)) = self.oldest_first.front() {
             if self.oldest_first.len() <= keep && now.since(*at) < self.age_ms_max {
                 return;
@@ -130,7 +175,7 @@ mod tests {
     #[test]
     fn a_retry_is_the_same_and_another_content_is_not() {
         let mut retries = Retries::new(10, 100);
-        let now = Time::from_millis(5);
+        let now = Wall::from_unix_millis(5);
         assert_eq!(retries.known(now, &id(1), print("1")), Known::New);
         retries.remember(now, &id(1), print("1"), Receipt::new(id(1), Vec::new()));
         assert!(
@@ -143,7 +188,7 @@ mod tests {
     fn ids_are_forgotten_by_age_and_by_number() {
         let mut retries = Retries::new(2, 100);
         for number in 1..=3 {
-            let now = Time::from_millis(number);
+            let now = Wall::from_unix_millis(number);
             retries.remember(
                 now,
                 &id(number),
@@ -152,19 +197,19 @@ mod tests {
             );
         }
         assert_eq!(
-            retries.known(Time::from_millis(3), &id(1), print("1")),
+            retries.known(Wall::from_unix_millis(3), &id(1), print("1")),
             Known::New
         );
         assert_ne!(
-            retries.known(Time::from_millis(101), &id(2), print("1")),
+            retries.known(Wall::from_unix_millis(101), &id(2), print("1")),
             Known::New
         );
         assert_eq!(
-            retries.known(Time::from_millis(102), &id(2), print("1")),
+            retries.known(Wall::from_unix_millis(102), &id(2), print("1")),
             Known::New
         );
         assert_ne!(
-            retries.known(Time::from_millis(102), &id(3), print("1")),
+            retries.known(Wall::from_unix_millis(102), &id(3), print("1")),
             Known::New
         );
     }

@@ -4,6 +4,7 @@
 
 use crate::event::Entry;
 use crate::ids::{Epoch, Position, Seq};
+use crate::rows::RoomRow;
 use crate::time::Wall;
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -79,13 +80,20 @@ pub(crate) struct Bounds {
     pub(crate) age_ms_max: u64,
 }
 
+/// What is kept is numbered from after `floor` to `head`. Its newest part is in memory; all of it, where there is no store.
 #[derive(Debug)]
 pub(crate) struct RoomLog {
     epoch: Epoch,
     head: Seq,
+    floor: Seq,
+    /// Up to and with the head.
     entries: VecDeque<Arc<Entry>>,
     bytes: usize,
     bounds: Bounds,
+    /// The oldest kept event is not older.
+    oldest: Wall,
+    /// When the last event was taken.
+    last: Wall,
 }
 
 impl RoomLog {
@@ -93,9 +101,34 @@ impl RoomLog {
         Self {
             epoch,
             head: Seq::ZERO,
+            floor: Seq::ZERO,
             entries: VecDeque::new(),
             bytes: 0,
             bounds,
+            oldest: Wall::from_unix_millis(0),
+            last: Wall::from_unix_millis(0),
+        }
+    }
+
+    /// The log of which a store has this row.
+    pub(crate) fn restored(row: RoomRow, bounds: Bounds) -> Self {
+        Self {
+            head: row.head,
+            floor: row.floor,
+            oldest: row.oldest,
+            last: row.at,
+            ..Self::new(row.epoch, bounds)
+        }
+    }
+
+    /// What a store has to know of this log as it is.
+    pub(crate) fn row(&self) -> RoomRow {
+        RoomRow {
+            epoch: self.epoch.clone(),
+            head: self.head,
+            floor: self.floor,
+            at: self.last,
+            oldest: self.oldest,
         }
     }
 
@@ -111,30 +144,45 @@ impl RoomLog {
     }
 
     /// The seq before the oldest kept entry's.
-    pub(crate) fn floor(&self) -> Seq {
-        let kept = self.entries.len() as u64;
-        let floor = Seq::new(self.head.number().saturating_sub(kept));
+    pub(crate) const fn floor(&self) -> Seq {
+        self.floor
+    }
+
+    /// The seq before that of the oldest entry in memory.
+    pub(crate) fn cached_floor(&self) -> Seq {
+        let cached = self.entries.len() as u64;
+        let floor = Seq::new(self.head.number().saturating_sub(cached));
         floor.unwrap_or(Seq::ZERO)
+    }
+
+    /// The floor that the log has when its head is `head`, as far as the number of events decides.
+    pub(crate) fn floor_at(&self, head: Seq) -> Seq {
+        let events_max = self.bounds.events_max as u64;
+        let floor = Seq::new(head.number().saturating_sub(events_max));
+        floor.map_or(self.floor, |floor| floor.max(self.floor))
     }
 
     /// Takes the entry that has the seq after the head.
     pub(crate) fn append(&mut self, entry: Arc<Entry>, cost: usize) {
+        let at = entry.event().at;
+        if self.floor == self.head {
+            self.oldest = at;
+        }
         self.head = self.head.next();
+        self.last = at;
         self.bytes += cost;
         self.entries.push_back(entry);
-        self.trim(
-            self.entries
-                .back()
-                .map_or_else(Wall::default, |entry| entry.event().at),
-        );
+        self.trim(at);
     }
 
-    /// Drops what is too old or too much. Amortised O(1) an append.
+    /// Drops what is too old or too much, as far as memory can tell. Amortised O(1) an append.
     pub(crate) fn trim(&mut self, now: Wall) {
-        while let Some(oldest) = self.entries.front() {
-            let over = self.entries.len() > self.bounds.events_max
-                || now.since(oldest.event().at) >= self.bounds.age_ms_max;
-            if !over {
+        self.raise_floor(self.floor_at(self.head), self.oldest);
+        while self.cached_floor() == self.floor
+            && let Some(oldest) = self.entries.front()
+        {
+            self.oldest = oldest.event().at;
+            if now.since(self.oldest) < self.bounds.age_ms_max {
                 break;
             }
             self.drop_oldest();
@@ -142,49 +190,81 @@ impl RoomLog {
         self.check();
     }
 
+    /// Whether some of what is kept may be too old, and only the store can tell.
+    pub(crate) fn is_stale(&self, now: Wall) -> bool {
+        self.floor < self.cached_floor() && self.is_old(now, self.oldest)
+    }
+
+    /// Whether an event of this time is too old to be kept.
+    pub(crate) const fn is_old(&self, now: Wall, at: Wall) -> bool {
+        now.since(at) >= self.bounds.age_ms_max
+    }
+
+    /// Nothing up to `floor` is kept any more, and nothing older than `oldest`.
+    pub(crate) fn raise_floor(&mut self, floor: Seq, oldest: Wall) {
+        self.floor = self.floor.max(floor.min(self.head));
+        self.oldest = self.oldest.max(oldest);
+        while self.cached_floor() < self.floor {
+            self.uncache_oldest();
+        }
+    }
+
     pub(crate) fn drop_oldest(&mut self) {
+        self.uncache_oldest();
+        self.floor = self.floor.max(self.cached_floor());
+    }
+
+    fn uncache_oldest(&mut self) {
         if let Some(oldest) = self.entries.pop_front() {
             self.bytes -= share(&oldest);
         }
     }
 
+    /// Puts all entries out of memory: a store has them.
+    pub(crate) fn uncache(&mut self) {
+        self.entries = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    /// Entries in memory.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// The first kept entry after `after`, with its seq.
+    /// The first entry in memory after `after`, with its seq.
     pub(crate) fn next_after(&self, after: Seq) -> Option<(Seq, &Arc<Entry>)> {
-        let floor = self.floor();
+        let floor = self.cached_floor();
         let skip = usize::try_from(after.number().saturating_sub(floor.number())).ok()?;
         let entry = self.entries.get(skip)?;
         Some((after.max(floor).next(), entry))
     }
 
-    /// The entry with this seq, if it is kept. O(1).
+    /// The entry with this seq, if it is in memory. O(1).
     pub(crate) fn entry(&self, seq: Seq) -> Option<&Arc<Entry>> {
         let (found, entry) = self.next_after(seq.before())?;
         (found == seq).then_some(entry)
     }
 
-    /// The seq of the last entry whose place in the order of all is before `index`.
+    /// The seq of the last entry whose place in the order of all is before `index`, which is in memory or behind the last.
     pub(crate) fn seq_before(&self, index: u64) -> Seq {
         let before = self.entries.partition_point(|entry| entry.index() < index) as u64;
-        Seq::new(self.floor().number() + before).unwrap_or(self.head)
+        Seq::new(self.cached_floor().number() + before).unwrap_or(self.head)
     }
 
-    /// Whether what came after `after` is still there, and if not, what is missing.
-    pub(crate) fn missing_after(&self, after: Seq, reason: GapReason) -> Option<Gap> {
-        (after < self.floor()).then(|| Gap {
+    /// Whether what came after `after` is still there, and if not, what is missing; at least up to `lost`.
+    pub(crate) fn missing_after(&self, after: Seq, lost: Seq, reason: GapReason) -> Option<Gap> {
+        let to = self.floor.max(lost);
+        (after < to).then(|| Gap {
             epoch: self.epoch.clone(),
             from: after.next(),
-            to: self.floor(),
+            to,
             reason,
         })
     }
 
     fn check(&self) {
+        assert!(self.floor <= self.cached_floor() && self.cached_floor() <= self.head);
         assert!(self.entries.len() <= self.bounds.events_max);
-        assert!(self.entries.len() as u64 <= self.head.number());
         debug_assert_eq!(
             self.bytes,
             self.entries.iter().map(|entry| share(entry)).sum::<usize>()

@@ -1,6 +1,7 @@
 //! One connection, from its first byte to its last.
 //!
-//! `Unauthenticated -> Verifying -> Live -> Leaving`, and gone; with a token in the request it begins `Live`. What it still
+//! `Unauthenticated -> Verifying -> Arriving -> Live -> Leaving`, and gone; with a token in the request it begins `Live`, or
+//! `Arriving` where its rooms have to be read from a store first. What it still
 //! has to be sent is in its outbox, and what it reads from the log in its catch-up. Which rooms it is in, `rooms` knows.
 
 use crate::auth::Principal;
@@ -14,6 +15,7 @@ use crate::protocol::Ref;
 use crate::rate::Rate;
 use crate::subscriptions::SubscriptionId;
 use crate::time::{Now, Time};
+use std::collections::VecDeque;
 
 /// What a connection was opened for.
 ///
@@ -74,6 +76,10 @@ pub(crate) enum State {
     Verifying {
         until: Time,
         reference: Option<Ref>,
+    },
+    /// Its token is good, and its rooms are being read from the store, by this time.
+    Arriving {
+        until: Time,
     },
     Live(Box<Live>),
     /// A back end that listens to the bus.
@@ -142,6 +148,10 @@ pub(crate) struct Session {
     pub(crate) before_catch_up: usize,
     /// Whether what is read from the log is next, where both have something.
     pub(crate) catch_up_next: bool,
+    /// Whether the answer to its last message is under way.
+    pub(crate) busy: bool,
+    /// Messages that came meanwhile.
+    pub(crate) held: VecDeque<String>,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) rate: Rate,
     /// Since when something waits without being pulled; `None` where nothing waits.
@@ -163,6 +173,8 @@ impl Session {
             catch_up: None,
             before_catch_up: 0,
             catch_up_next: false,
+            busy: false,
+            held: VecDeque::new(),
             heartbeat: Heartbeat::Heard(now),
             rate: Rate::new(now, limits),
             waiting_since: None,
@@ -175,6 +187,7 @@ impl Session {
             State::Live(live) => Some(&live.principal),
             State::Unauthenticated { .. }
             | State::Verifying { .. }
+            | State::Arriving { .. }
             | State::Bus(_)
             | State::Leaving { .. } => None,
         }
@@ -193,7 +206,9 @@ impl Session {
         let stalled = self.waiting_since.map(|since| since.plus(limits.stall_ms));
         let alive = self.heartbeat.deadline(limits);
         let own = match &self.state {
-            State::Unauthenticated { until } | State::Verifying { until, .. } => *until,
+            State::Unauthenticated { until }
+            | State::Verifying { until, .. }
+            | State::Arriving { until } => *until,
             State::Live(live) => live.deadline(limits),
             State::Bus(_) => alive,
             State::Leaving { until, .. } => return *until,
@@ -208,6 +223,9 @@ impl Session {
             State::Unauthenticated { until } | State::Verifying { until, .. } if *until <= now => {
                 return Some(Due::Close(CloseCode::NO_TOKEN));
             }
+            State::Arriving { until } if *until <= now => {
+                return Some(Due::Close(CloseCode::UNAVAILABLE));
+            }
             State::Live(live) if live.expires <= now => {
                 return Some(Due::Close(CloseCode::TOKEN_EXPIRED));
             }
@@ -217,6 +235,7 @@ impl Session {
             }
             State::Unauthenticated { .. }
             | State::Verifying { .. }
+            | State::Arriving { .. }
             | State::Live(_)
             | State::Bus(_) => {}
         }

@@ -38,24 +38,22 @@ pub struct Snapshot {
     pub last: Option<Payload>,
 }
 
-#[derive(Debug)]
-struct Record {
-    snapshot: Snapshot,
-    touched: Wall,
-    turn: Turn,
+/// What is remembered of one task.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Record {
+    pub(crate) snapshot: Snapshot,
+    /// When its last lifecycle event came.
+    pub(crate) touched: Wall,
 }
 
 impl Record {
     fn cost(&self) -> usize {
-        RECORD_COST
-            + self
-                .snapshot
-                .last
-                .as_ref()
-                .map_or(0, |last| last.as_str().len())
+        let last = self.snapshot.last.as_ref();
+        RECORD_COST + last.map_or(0, |last| last.as_str().len())
     }
 
-    const fn is_over(&self, now: Wall) -> bool {
+    /// Whether it is as good as forgotten.
+    pub(crate) const fn is_over(&self, now: Wall) -> bool {
         let idle_ms_max = match self.snapshot.status {
             Status::Deleted => TASK_GONE_MS,
             Status::Unknown
@@ -67,45 +65,13 @@ impl Record {
         };
         now.since(self.touched) >= idle_ms_max
     }
-}
 
-/// All tasks that the server has heard of.
-#[derive(Debug)]
-pub(crate) struct Tasks {
-    records: Lookup<TaskId, Record>,
-    idle: Recency<TaskId>,
-    bytes: usize,
-    bytes_max: usize,
-}
-
-impl Tasks {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self {
-            records: Lookup::default(),
-            idle: Recency::default(),
-            bytes: 0,
-            bytes_max,
-        }
-    }
-
-    /// The task as it is now; unknown, where nothing was heard of it.
-    pub(crate) fn snapshot(&self, now: Wall, task: TaskId) -> Snapshot {
-        self.records
-            .get(&task)
-            .filter(|record| !record.is_over(now))
-            .map_or_else(Snapshot::default, |record| record.snapshot.clone())
-    }
-
-    pub(crate) fn is_gone(&self, now: Wall, task: TaskId) -> bool {
-        self.snapshot(now, task).status == Status::Deleted
-    }
-
-    /// Whether `draft` may come for `task`. Changes nothing.
+    /// Whether `draft` may come for this task.
     ///
     /// # Errors
     /// [`Error::Gone`] for a deleted task, [`Error::Lifecycle`] where the table refuses.
-    pub(crate) fn check(&self, now: Wall, task: TaskId, draft: &Draft) -> Result<(), Error> {
-        let status = self.snapshot(now, task).status;
+    pub(crate) fn check(&self, task: TaskId, draft: &Draft) -> Result<(), Error> {
+        let status = self.snapshot.status;
         if status == Status::Deleted {
             return Err(Error::Gone(task));
         }
@@ -119,61 +85,93 @@ impl Tasks {
         }
     }
 
-    /// Takes `event`, which was checked, into the task's snapshot.
-    pub(crate) fn apply(&mut self, now: Wall, task: TaskId, event: TaskEvent, data: &Payload) {
-        if self
-            .records
-            .get(&task)
-            .is_some_and(|record| record.is_over(now))
-        {
-            self.forget(task);
-        }
-        let idle = &mut self.idle;
-        let bytes = &mut self.bytes;
-        let record = self.records.entry_or_insert_with(task, || {
-            *bytes += RECORD_COST;
-            Record {
-                snapshot: Snapshot::default(),
-                touched: now,
-                turn: idle.insert(task),
-            }
-        });
-        *bytes -= record.cost();
-        let before = record.snapshot.status;
-        let after = before.after(event);
-        assert!(after.is_some(), "{event:?} was checked against {before}");
-        record.snapshot.status = after.unwrap_or(before);
-        record.snapshot.at = Some(now);
-        match event {
-            TaskEvent::Status => record.snapshot.last = Some(data.clone()),
-            TaskEvent::Deleted => record.snapshot.last = None,
+    /// The record after `event`, which was checked.
+    pub(crate) fn after(self, now: Wall, event: TaskEvent, data: &Payload) -> Self {
+        let before = self.snapshot.status;
+        let status = before.after(event);
+        assert!(status.is_some(), "{event:?} was checked against {before}");
+        let last = match event {
+            TaskEvent::Status => Some(data.clone()),
+            TaskEvent::Deleted => None,
             TaskEvent::Created
             | TaskEvent::Started
             | TaskEvent::Completed
             | TaskEvent::Failed
-            | TaskEvent::Cancelled => {}
+            | TaskEvent::Cancelled => self.snapshot.last,
+        };
+        Self {
+            snapshot: Snapshot {
+                status: status.unwrap_or(before),
+                at: Some(now),
+                last,
+            },
+            touched: now,
         }
-        record.touched = now;
-        idle.touch(&mut record.turn);
-        *bytes += record.cost();
-        self.forget_idle(now, task);
+    }
+}
+
+#[derive(Debug)]
+struct Known {
+    record: Record,
+    turn: Turn,
+}
+
+/// All tasks that the server has heard of; with a store, those of them that are in memory.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    known: Lookup<TaskId, Known>,
+    idle: Recency<TaskId>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Tasks {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self {
+            known: Lookup::default(),
+            idle: Recency::default(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    /// The task as it is now; unknown, where nothing was heard of it.
+    pub(crate) fn record(&self, now: Wall, task: TaskId) -> Record {
+        let known = self.known.get(&task).map(|known| &known.record);
+        known
+            .filter(|record| !record.is_over(now))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Remembers the task as it is from now on.
+    pub(crate) fn put(&mut self, task: TaskId, record: Record) {
+        let cost = record.cost();
+        if let Some(known) = self.known.get_mut(&task) {
+            self.bytes -= known.record.cost();
+            known.record = record;
+            self.idle.touch(&mut known.turn);
+        } else {
+            let turn = self.idle.insert(task);
+            self.known.insert(task, Known { record, turn });
+        }
+        self.bytes += cost;
     }
 
     /// The tasks heard of last, the latest first.
     pub(crate) fn recent(&self, now: Wall) -> impl Iterator<Item = (TaskId, &Snapshot)> {
         self.idle
             .newest_first()
-            .filter_map(|task| Some((task, self.records.get(&task)?)))
+            .filter_map(|task| Some((task, &self.known.get(&task)?.record)))
             .filter(move |(_, record)| !record.is_over(now))
             .map(|(task, record)| (task, &record.snapshot))
     }
 
-    fn forget_idle(&mut self, now: Wall, but: TaskId) {
+    /// Keeps the bound in bytes: forgets for good those that were idle longest, but not `but`.
+    pub(crate) fn forget_idle(&mut self, now: Wall, but: TaskId) {
         while let Some(oldest) = self.idle.oldest().filter(|oldest| *oldest != but) {
-            let over = self
-                .records
-                .get(&oldest)
-                .is_none_or(|record| record.is_over(now));
+            let known = self.known.get(&oldest);
+            let over = known.is_none_or(|known| known.record.is_over(now));
             if !over && self.bytes <= self.bytes_max {
                 return;
             }
@@ -181,12 +179,24 @@ impl Tasks {
         }
     }
 
-    fn forget(&mut self, task: TaskId) {
-        if let Some(record) = self.records.remove(&task) {
-            self.bytes -= record.cost();
-            self.idle.remove(record.turn);
+    /// The task that was idle longest, where there is too much in memory.
+    pub(crate) fn excess(&self) -> Option<TaskId> {
+        (self.bytes > self.bytes_max).then(|| self.idle.oldest())?
+    }
+
+    /// Counts the task as used just now.
+    pub(crate) fn touch(&mut self, task: TaskId) {
+        if let Some(known) = self.known.get_mut(&task) {
+            self.idle.touch(&mut known.turn);
         }
-        debug_assert!(self.records.len() > 0 || self.bytes == 0);
+    }
+
+    pub(crate) fn forget(&mut self, task: TaskId) {
+        if let Some(known) = self.known.remove(&task) {
+            self.bytes -= known.record.cost();
+            self.idle.remove(known.turn);
+        }
+        debug_assert!(self.known.len() > 0 || self.bytes == 0);
     }
 }
 
@@ -203,6 +213,16 @@ mod tests {
         Wall::from_unix_millis(millis)
     }
 
+    fn apply(tasks: &mut Tasks, now: Wall, task: TaskId, event: TaskEvent, data: &Payload) {
+        let after = tasks.record(now, task).after(now, event, data);
+        tasks.put(task, after);
+        tasks.forget_idle(now, task);
+    }
+
+    fn check(tasks: &Tasks, now: Wall, task: TaskId, draft: &Draft) -> Result<(), Error> {
+        tasks.record(now, task).check(task, draft)
+    }
+
     fn status_draft() -> Draft {
         Draft::new(TaskEvent::Status.event_type(), Payload::default())
     }
@@ -210,24 +230,31 @@ mod tests {
     #[test]
     fn a_deleted_task_refuses_everything_for_a_day_and_is_unknown_after() {
         let mut tasks = Tasks::new(1 << 20);
-        tasks.apply(at(0), task(1), TaskEvent::Deleted, &Payload::default());
+        apply(
+            &mut tasks,
+            at(0),
+            task(1),
+            TaskEvent::Deleted,
+            &Payload::default(),
+        );
         let chat = Draft::new("chat:message".parse().unwrap(), Payload::default());
         for draft in [status_draft(), chat] {
             let last = at(TASK_GONE_MS - 1);
             assert_eq!(
-                tasks.check(last, task(1), &draft),
+                check(&tasks, last, task(1), &draft),
                 Err(Error::Gone(task(1)))
             );
-            assert_eq!(tasks.check(at(TASK_GONE_MS), task(1), &draft), Ok(()));
+            assert_eq!(check(&tasks, at(TASK_GONE_MS), task(1), &draft), Ok(()));
         }
-        tasks.apply(
+        apply(
+            &mut tasks,
             at(TASK_GONE_MS),
             task(1),
             TaskEvent::Created,
             &Payload::default(),
         );
         assert_eq!(
-            tasks.snapshot(at(TASK_GONE_MS), task(1)).status,
+            tasks.record(at(TASK_GONE_MS), task(1)).snapshot.status,
             Status::Created
         );
     }
@@ -237,9 +264,9 @@ mod tests {
         let big = Payload::parse(&format!("\"{}\"", "x".repeat(1_000))).unwrap();
         let mut tasks = Tasks::new(2_500);
         for number in [1, 2, 1, 3] {
-            tasks.apply(at(5), task(number), TaskEvent::Status, &big);
+            apply(&mut tasks, at(5), task(number), TaskEvent::Status, &big);
         }
-        assert_eq!(tasks.snapshot(at(5), task(2)), Snapshot::default());
+        assert_eq!(tasks.record(at(5), task(2)), Record::default());
         assert_eq!(
             tasks
                 .recent(at(5))
@@ -248,24 +275,22 @@ mod tests {
             [task(3), task(1)]
         );
         let huge = Payload::parse(&format!("\"{}\"", "x".repeat(9_000))).unwrap();
-        tasks.apply(at(6), task(4), TaskEvent::Status, &huge);
-        assert_eq!(tasks.snapshot(at(6), task(4)).last, Some(huge));
+        apply(&mut tasks, at(6), task(4), TaskEvent::Status, &huge);
+        assert_eq!(tasks.record(at(6), task(4)).snapshot.last, Some(huge));
         assert_eq!(tasks.recent(at(6)).count(), 1);
     }
 
     #[test]
     fn an_idle_task_is_forgotten_after_thirty_days() {
         let mut tasks = Tasks::new(1 << 20);
-        tasks.apply(at(0), task(1), TaskEvent::Completed, &Payload::default());
-        assert!(
-            tasks
-                .check(at(TASK_IDLE_MS_MAX - 1), task(1), &status_draft())
-                .is_err()
+        apply(
+            &mut tasks,
+            at(0),
+            task(1),
+            TaskEvent::Completed,
+            &Payload::default(),
         );
-        assert!(
-            tasks
-                .check(at(TASK_IDLE_MS_MAX), task(1), &status_draft())
-                .is_ok()
-        );
+        assert!(check(&tasks, at(TASK_IDLE_MS_MAX - 1), task(1), &status_draft()).is_err());
+        assert!(check(&tasks, at(TASK_IDLE_MS_MAX), task(1), &status_draft()).is_ok());
     }
 }

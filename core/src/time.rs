@@ -68,6 +68,12 @@ impl Wall {
         self.0
     }
 
+    /// This moment, `millis` milliseconds later; the end of the year 9999 at the latest.
+    #[must_use]
+    pub const fn plus(self, millis: u64) -> Self {
+        Self::from_unix_millis(self.0.saturating_add(millis))
+    }
+
     /// Milliseconds from `earlier` to this moment; 0 where `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> u64 {

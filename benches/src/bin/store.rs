@@ -19,9 +19,11 @@ use smol::stream::StreamExt;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const PAYLOAD: usize = 256;
-/// Keys and values of one batch.
-const BATCH: usize = 8 + PAYLOAD + 18 + 8;
+/// Rooms that are published to.
+const ROOMS: u64 = 1_000;
+/// Rows, and bytes of keys and values, of one batch.
+const ROWS: u64 = 6;
+const BATCH: usize = (9 + 100) + (17 + 400) + (20 + 8) + (36 + 120) + (8 + 36) + (4 + 16);
 const ROUNDS: u32 = 3;
 
 fn main() -> Outcome<()> {
@@ -45,16 +47,22 @@ fn main() -> Outcome<()> {
     done
 }
 
-/// A publish, about: the entry and its place in a room.
+/// What a publish to a user's room with an id writes, about.
 fn batch(number: u64) -> Batch {
+    let (room, seq) = (number % ROOMS, number.to_be_bytes());
+    let key = |parts: &[&[u8]]| parts.concat();
+    let room = key(&[b"u", &room.to_be_bytes()]);
+    // Publishers' ids are random: a mix of the number, so that runs are alike.
+    let id = u128::from(number).wrapping_mul(0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15);
+    let id = format!("{id:032x}{:04}", number % 10_000);
     let mut batch = Batch::new();
-    let mut place = *b"task:0000/00000000";
-    let (room, seq) = place.split_at_mut(10);
-    room.copy_from_slice(format!("task:{:04}/", number % 1_000).as_bytes());
-    seq.copy_from_slice(&number.to_be_bytes());
     batch
-        .put(Table::Entries, number.to_be_bytes(), vec![b'x'; PAYLOAD])
-        .put(Table::Places, place, number.to_be_bytes());
+        .put(Table::Rooms, room.clone(), vec![b'r'; 100])
+        .put(Table::Entries, key(&[&room, &seq]), vec![b'x'; 400])
+        .put(Table::Inboxes, key(&[&room, b"new", &seq]), seq)
+        .put(Table::Ids, id.clone(), vec![b'i'; 120])
+        .put(Table::IdTimes, key(&[&seq, id.as_bytes()]), [])
+        .put(Table::Meta, b"head", [0; 16]);
     batch
 }
 
@@ -148,8 +156,7 @@ fn open(dir: &Path, rows: u64) -> Outcome<()> {
     }
     smol::block_on(store.commit(Batch::new()))?;
     println!(
-        "filled rows={} s={:.2}",
-        2 * rows,
+        "filled batches={rows} rows_a_batch={ROWS} s={:.2}",
         began.elapsed().as_secs_f64()
     );
     std::fs::copy(&file, &killed)?;

@@ -70,8 +70,8 @@ const SEEN_MS = 24 * 3_600_000;
 
 const CLOSE_WORDS = {
   1006: 'the connection was lost', 4001: 'the server is restarting', 4005: 'the token expired', 4008: 'this client read too slowly',
-  4012: 'the server heard nothing', 4013: 'too many messages', 4500: 'the token was refused', 4501: 'the server did not understand',
-  4502: 'no token came in time', 4503: 'disconnected by the back end', 4504: 'too many connections of this user',
+  4012: 'the server heard nothing', 4013: 'too many messages', 4014: 'the server could not read its store', 4500: 'the token was refused',
+  4501: 'the server did not understand', 4502: 'no token came in time', 4503: 'disconnected by the back end', 4504: 'too many connections of this user',
   4507: 'the token does not allow this', 4509: 'too many errors',
 };
 

@@ -50,11 +50,14 @@ impl Hub {
         for conn in self.sessions.ids() {
             self.end(now, conn, CloseCode::DRAINING, true);
         }
+        self.bus.write_tasks();
         self.tell_drained();
     }
 
-    fn tell_drained(&mut self) {
-        if self.draining == Some(Drained(false)) && self.sessions.len() == 0 {
+    /// Says that draining is done, once it is: nobody is connected, and nothing is on its way to the store.
+    pub(super) fn tell_drained(&mut self) {
+        let gone = self.sessions.len() == 0 && self.is_at_rest();
+        if self.draining == Some(Drained(false)) && gone {
             self.draining = Some(Drained(true));
             self.effects.push_back(Effect::Drained);
         }

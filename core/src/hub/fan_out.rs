@@ -222,6 +222,7 @@ impl Hub {
             State::Bus(id) => Some(id),
             State::Unauthenticated { .. }
             | State::Verifying { .. }
+            | State::Arriving { .. }
             | State::Live(_)
             | State::Leaving { .. } => None,
         }

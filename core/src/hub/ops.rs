@@ -1,15 +1,17 @@
 //! What clients ask for, op by op.
 
+use super::jobs::{Job, Origin};
 use super::{Effect, Hub};
 use crate::auth::{AuthError, Principal};
-use crate::bus::Read;
+use crate::bus::{Prepared, Read};
 use crate::close::CloseCode;
 use crate::error::Error;
-use crate::event::{Draft, Publish, Target};
+use crate::event::{Draft, Publish};
 use crate::heartbeat::Heartbeat;
-use crate::ids::{ConnId, Epoch, Position, RoomId, Seq};
+use crate::ids::{ConnId, Epoch, Position, RoomId, Seq, UserId};
 use crate::protocol::{self, LeftReason, Message, Op, Ref, Returned, Token};
 use crate::rate::Verdict;
+use crate::retries::Stored;
 use crate::session::{Live, State};
 use crate::time::Now;
 
@@ -43,6 +45,15 @@ impl Hub {
             return;
         }
         self.heard(now, conn);
+        if let Some(session) = self.sessions.get_mut(conn).filter(|session| session.busy) {
+            let bytes: usize = session.held.iter().map(String::len).sum();
+            if bytes + text.len() > self.limits.outbox_bytes
+                || session.held.len() >= self.limits.messages_burst as usize
+            {
+                return self.close(now, conn, CloseCode::TOO_MANY_MESSAGES);
+            }
+            return session.held.push_back(text.to_owned());
+        }
         // One that comes too fast is read too: whoever waits for the answer to its `ref` must get one. Soon it is closed.
         let Message { reference, op } = Message::parse(text);
         match self.verdict(now, conn) {
@@ -53,20 +64,29 @@ impl Hub {
             }
             Verdict::Close => return self.close(now, conn, CloseCode::TOO_MANY_MESSAGES),
         }
-        let result = match op {
-            Err(error) => Err(error),
+        let error = match op {
+            Err(error) => error,
             // Answered when the driver has checked the token.
             Ok(Op::Auth { token }) => match self.auth(conn, token, reference.clone()) {
                 Ok(()) => return,
-                Err(error) => Err(error),
+                Err(error) => error,
             },
-            Ok(op) => self.op(now, conn, op),
+            Ok(op) => {
+                return self.run(
+                    now,
+                    Job::Op {
+                        conn,
+                        reference,
+                        op,
+                    },
+                );
+            }
         };
-        self.reply(now, conn, reference.as_ref(), &result);
+        self.reply(now, conn, reference.as_ref(), &Err(error));
     }
 
     /// Answers a message that had a `ref`, or that was refused. Too many of the latter close the connection.
-    fn reply(
+    pub(super) fn reply(
         &mut self,
         now: Now,
         conn: ConnId,
@@ -76,7 +96,11 @@ impl Hub {
         if reference.is_some() || result.is_err() {
             self.say(now, conn, protocol::reply(reference, result));
         }
-        let counts = matches!(result, Err(error) if !matches!(error, Error::Draining));
+        // What the server could not do is not the client's fault.
+        let counts = matches!(result, Err(error) if !matches!(
+            error,
+            Error::Draining | Error::StoreFull | Error::Unavailable(_)
+        ));
         if let Some(session) = self.sessions.get_mut(conn).filter(|_| counts)
             && session.rate.error(now.time, &self.limits)
         {
@@ -84,35 +108,62 @@ impl Hub {
         }
     }
 
-    fn op(&mut self, now: Now, conn: ConnId, op: Op) -> Result<Returned, Error> {
+    /// Does what a client asks for; `None` where the answer comes later.
+    pub(super) fn op(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        reference: Option<&Ref>,
+        op: Op,
+        stored: Option<&Stored>,
+    ) -> Result<Option<Returned>, Error> {
         let Some(session) = self.sessions.get(conn) else {
-            return Ok(Returned::default());
+            return Ok(None);
         };
         match &session.state {
             State::Live(_) => {}
-            State::Bus(_) if op == Op::Ping => return Ok(Returned::default()),
+            State::Bus(_) if op == Op::Ping => return Ok(Some(Returned::default())),
             State::Bus(_) => {
                 return Err(Error::Forbidden("the bus only listens: publish over HTTP"));
             }
-            State::Unauthenticated { .. } | State::Verifying { .. } | State::Leaving { .. } => {
+            State::Leaving { .. } => return Ok(None),
+            State::Unauthenticated { .. } | State::Verifying { .. } | State::Arriving { .. } => {
                 return Err(Error::Unauthenticated);
             }
         }
         match op {
-            Op::Ping | Op::Auth { .. } => Ok(Returned::default()),
+            Op::Ping | Op::Auth { .. } => Ok(Some(Returned::default())),
             Op::Join { room, since } => {
                 let standing = self.join(now, conn, room, since.as_ref())?;
-                Ok(Returned {
+                Ok(Some(Returned {
                     room: Some(room),
                     epoch: Some(standing.epoch),
                     seq: Some(standing.seq),
                     ..Returned::default()
-                })
+                }))
             }
-            Op::Leave { room } => self.leave_room(now, conn, room),
-            Op::Send { room, draft } => self.send(now, conn, room, draft),
-            Op::Ack { epoch, seq } => self.ack(now, conn, epoch.as_ref(), seq),
-            Op::Read(read) => self.read(now, conn, &read),
+            Op::Leave { room } => self.leave_room(now, conn, room).map(Some),
+            Op::Send { room, draft } => {
+                let user = self.may_send(conn, room, &draft)?;
+                let target = Some(room).into();
+                let reference = reference.cloned();
+                let origin = Origin::Client {
+                    conn,
+                    reference,
+                    user,
+                };
+                self.stage(now, origin, Publish { target, draft }, stored, false);
+                Ok(None)
+            }
+            Op::Ack { epoch, seq } => {
+                let returned = self.ack(now, conn, epoch.as_ref(), seq)?;
+                if self.work.is_none() {
+                    return Ok(Some(returned));
+                }
+                self.stage_reply(now, conn, reference.cloned(), returned);
+                Ok(None)
+            }
+            Op::Read(read) => self.read(now, conn, reference, &read),
         }
     }
 
@@ -132,13 +183,8 @@ impl Hub {
         })
     }
 
-    fn send(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        room: RoomId,
-        draft: Draft,
-    ) -> Result<Returned, Error> {
+    /// The user who sends, where that may be.
+    fn may_send(&self, conn: ConnId, room: RoomId, draft: &Draft) -> Result<UserId, Error> {
         let RoomId::Task(task) = room else {
             return Err(Error::Forbidden("clients send to rooms of tasks only"));
         };
@@ -149,25 +195,12 @@ impl Hub {
             .sessions
             .get(conn)
             .and_then(|session| session.principal());
-        let Some(user) = principal
+        principal
             .filter(|principal| principal.may_send(&draft.kind))
             .map(Principal::user)
-        else {
-            return Err(Error::Forbidden(
+            .ok_or(Error::Forbidden(
                 "your token does not allow this event type",
-            ));
-        };
-        let target = Target::Task {
-            task,
-            users: Vec::new(),
-        };
-        let receipt = self.publish(now, Some(user), Publish { target, draft })?;
-        Ok(Returned {
-            id: Some(receipt.id().clone()),
-            duplicate: receipt.duplicate().then_some(true),
-            seq: receipt.rooms().first().map(|room| room.seq),
-            ..Returned::default()
-        })
+            ))
     }
 
     /// Moves the cursor of the connection's device.
@@ -206,9 +239,15 @@ impl Hub {
         })
     }
 
-    fn read(&mut self, now: Now, conn: ConnId, read: &Read) -> Result<Returned, Error> {
+    fn read(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        reference: Option<&Ref>,
+        read: &Read,
+    ) -> Result<Option<Returned>, Error> {
         let Some(user) = self.sessions.get(conn).and_then(|session| session.user()) else {
-            return Ok(Returned::default());
+            return Ok(None);
         };
         if self.draining.is_some() {
             return Err(Error::Draining);
@@ -218,17 +257,31 @@ impl Hub {
             RoomId::User(user) => users.members(user).len(),
             RoomId::Task(_) => 0,
         };
-        let told = self.bus.read(now, user, read, connected)?;
-        let seq = told.as_ref().and_then(|told| told.receipt.rooms().first());
+        let Some(prepared) = self.bus.read(now, user, read, connected)? else {
+            return Ok(Some(Returned {
+                unread: Some(self.bus.unread(user)),
+                ..Returned::default()
+            }));
+        };
+        if self.work.is_some() {
+            self.stage_read(now, (conn, user), reference.cloned(), prepared);
+            return Ok(None);
+        }
+        Ok(Some(self.read_is_known(now, user, prepared)))
+    }
+
+    /// The user's devices are told what was read; what its reader is answered.
+    pub(super) fn read_is_known(&mut self, now: Now, user: UserId, prepared: Prepared) -> Returned {
+        let told = self.bus.apply(prepared);
         let returned = Returned {
-            seq: seq.map(|room| room.seq),
+            seq: told.receipt.rooms().first().map(|room| room.seq),
             unread: Some(self.bus.unread(user)),
             ..Returned::default()
         };
-        if let Some(entry) = told.and_then(|told| told.entry) {
+        if let Some(entry) = told.entry {
             self.told(now, &entry);
         }
-        Ok(returned)
+        returned
     }
 
     /// Hands a token to the driver to be checked.
@@ -246,7 +299,7 @@ impl Hub {
             }
             State::Live(live) if live.refreshing.is_none() => live.refreshing = Some(reference),
             State::Live(_) | State::Verifying { .. } => return Err(ONE_AT_A_TIME),
-            State::Bus(_) | State::Leaving { .. } => {
+            State::Arriving { .. } | State::Bus(_) | State::Leaving { .. } => {
                 return Err(Error::Forbidden(
                     "the bus takes no token: it was opened with a key",
                 ));
@@ -271,7 +324,10 @@ impl Hub {
                 Some(reference) => (false, reference),
                 None => return,
             },
-            State::Unauthenticated { .. } | State::Bus(_) | State::Leaving { .. } => return,
+            State::Unauthenticated { .. }
+            | State::Arriving { .. }
+            | State::Bus(_)
+            | State::Leaving { .. } => return,
         };
         let principal = match result {
             Ok(principal) => principal,
@@ -280,26 +336,39 @@ impl Hub {
                 return self.close(now, conn, CloseCode::BAD_TOKEN);
             }
         };
-        let expires_at = Some(principal.expires_at());
         if first {
-            self.admit(now, conn, principal);
+            let principal = Box::new(principal);
+            let reference = Some(reference);
+            self.run(
+                now,
+                Job::Admit {
+                    conn,
+                    principal,
+                    reference,
+                },
+            );
         } else if session.user() == Some(principal.user()) {
             self.refresh(now, conn, principal);
+            self.admitted(now, conn, Some(reference));
         } else {
-            return self.close(now, conn, CloseCode::BAD_TOKEN);
+            self.close(now, conn, CloseCode::BAD_TOKEN);
         }
-        if self
+    }
+
+    /// Answers the message that brought the token, if one did.
+    pub(super) fn admitted(&mut self, now: Now, conn: ConnId, reference: Option<Option<Ref>>) {
+        let principal = self
             .sessions
             .get(conn)
-            .is_some_and(|session| session.user().is_some())
-        {
+            .and_then(|session| session.principal());
+        if let (Some(principal), Some(reference)) = (principal, reference) {
             let returned = Returned {
-                expires_at,
+                expires_at: Some(principal.expires_at()),
                 ..Returned::default()
             };
             self.reply(now, conn, reference.as_ref(), &Ok(returned));
-            self.reschedule(conn);
         }
+        self.reschedule(conn);
     }
 
     /// Puts a new token in the place of the one that runs out. Rooms that it does not name are left.

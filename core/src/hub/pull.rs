@@ -1,6 +1,7 @@
 //! What a connection is sent next: the transport asks when its socket can take it.
 
 use super::Hub;
+use crate::catch_up::Next;
 use crate::close::CloseCode;
 use crate::event::Retention;
 use crate::frame::Frame;
@@ -45,6 +46,7 @@ impl Hub {
             State::Leaving { code, .. } => Some(code),
             State::Unauthenticated { .. }
             | State::Verifying { .. }
+            | State::Arriving { .. }
             | State::Live(_)
             | State::Bus(_) => None,
         };
@@ -90,10 +92,12 @@ impl Hub {
             return Some(frame);
         }
         if let Some(catch_up) = &mut session.catch_up {
-            if let Some(frame) = catch_up.next(&self.bus) {
-                return Some(frame);
+            match catch_up.next(&self.bus) {
+                Next::Frame(frame) => return Some(frame),
+                Next::Pages(pages) => self.fetch_pages(conn, pages),
+                Next::Wait => {}
+                Next::Done => self.caught_up(conn),
             }
-            self.caught_up(conn);
         }
         let session = self.sessions.get_mut(conn)?;
         if let Some(frame) = session.outbox.pop() {

@@ -1,5 +1,7 @@
 //! What is committed together.
 
+use std::sync::Arc;
+
 use crate::error::Error;
 use crate::range::KeyRange;
 use crate::table::Table;
@@ -14,13 +16,16 @@ const CHANGE_OVERHEAD: usize = 64;
 /// Changes that are committed together: after a crash all of them are there, or none. They are made in their order.
 ///
 /// ```
+/// use std::sync::Arc;
 /// use fanfare_store::{Batch, KeyRange, Table};
+/// let event: Arc<[u8]> = (*b"hello").into();
 /// let mut batch = Batch::new();
 /// batch
-///     .put(Table::Entries, b"0002", b"hello")
+///     .put(Table::Entries, b"task:7/0002", event.clone())
+///     .put(Table::Entries, b"user:1/0009", event)
 ///     .delete(Table::Ids, b"old")
-///     .delete_range(Table::Places, KeyRange::prefix(b"task:7/"));
-/// assert_eq!(batch.len(), 3);
+///     .delete_range(Table::Entries, KeyRange::prefix(b"task:6/"));
+/// assert_eq!(batch.len(), 4);
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -30,7 +35,7 @@ pub struct Batch {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    Put(Table, Vec<u8>, Vec<u8>),
+    Put(Table, Vec<u8>, Arc<[u8]>),
     Delete(Table, Vec<u8>),
     DeleteRange(Table, KeyRange),
 }
@@ -43,11 +48,13 @@ impl Batch {
     }
 
     /// Puts a value under a key, in place of what was there. At most 1 KiB of key and 16 MiB of value.
+    ///
+    /// A value may be shared by several rows. It is stored, and counts, once for each.
     pub fn put(
         &mut self,
         table: Table,
         key: impl Into<Vec<u8>>,
-        value: impl Into<Vec<u8>>,
+        value: impl Into<Arc<[u8]>>,
     ) -> &mut Self {
         let (key, value) = (key.into(), value.into());
         self.bytes += CHANGE_OVERHEAD + key.len() + value.len();
@@ -83,7 +90,7 @@ impl Batch {
         self.changes.is_empty()
     }
 
-    /// What it holds in memory, about; what counts against the queue's bound.
+    /// What it will store, about; what counts against the queue's bound.
     #[must_use]
     pub fn bytes(&self) -> usize {
         CHANGE_OVERHEAD + self.bytes

@@ -226,7 +226,8 @@ fn walk(
         let before = done;
         let mut next = Some(KeyRange::all());
         while let Some(range) = next {
-            let page = view.page(&Read::new(table, range))?;
+            let page = view.pages(&[Read::new(table, range)])?.pop();
+            let page = page.unwrap_or_default();
             done += page.rows.len() as u64;
             page.rows.into_iter().try_for_each(|row| each(table, row))?;
             report(Progress { done, total });

@@ -39,11 +39,11 @@ pub struct Options {
     pub group_batches: usize,
     /// A group is committed when its oldest batch has waited so long. A store that was idle for so long waits for nothing.
     pub group_wait: Duration,
-    /// Most bytes of batches that wait; also the largest batch.
+    /// Most bytes of batches that wait; also the largest batch. The default takes 1 MiB in 101 rows and more.
     pub queue_bytes: usize,
     /// Most batches that wait.
     pub queue_batches: usize,
-    /// Most reads that wait.
+    /// Most reads that wait, and most in one call.
     pub queue_reads: usize,
     /// Threads that read.
     pub read_threads: usize,
@@ -60,7 +60,7 @@ impl Default for Options {
             group_bytes: 256 << 10,
             group_batches: 1_000,
             group_wait: Duration::from_millis(2),
-            queue_bytes: 64 << 20,
+            queue_bytes: 128 << 20,
             queue_batches: 65_536,
             queue_reads: 16_384,
             read_threads: 2,

@@ -6,10 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::thread::{Builder, JoinHandle};
 
-use async_channel::{Receiver, Sender, TrySendError};
+use async_channel::{Receiver, Sender};
 use futures::channel::oneshot;
 use redb::StorageBackend;
 
@@ -33,7 +34,7 @@ use crate::writer::{self, Queue};
 /// smol::block_on(async {
 ///     let store = Store::open(&file, Options::default())?;
 ///     let mut batch = Batch::new();
-///     batch.put(Table::Rooms, b"task:7", b"head 1").put(Table::Entries, b"0001", b"hello");
+///     batch.put(Table::Rooms, b"task:7", *b"head 1").put(Table::Entries, b"task:7/0001", *b"hello");
 ///     store.commit(batch).await?;
 ///
 ///     let page = store.read(Read::new(Table::Rooms, KeyRange::prefix(b"task:"))).await?;
@@ -46,13 +47,49 @@ pub struct Store {
     file: PathBuf,
     queue: Arc<Queue>,
     reads: Sender<Reading>,
+    /// Reads that wait in it.
+    reads_waiting: Arc<AtomicUsize>,
+    reads_most: usize,
     writer: Option<JoinHandle<Result<(), Error>>>,
     readers: Vec<JoinHandle<()>>,
 }
 
+/// What a reader is to do: pages of one moment.
 struct Reading {
-    read: Read,
-    answer: oneshot::Sender<Result<Page, Error>>,
+    reads: Vec<Read>,
+    answer: Answer,
+}
+
+enum Answer {
+    Page(oneshot::Sender<Result<Page, Error>>),
+    Pages(oneshot::Sender<Result<Vec<Page>, Error>>),
+}
+
+impl Reading {
+    /// What it counts against the bound of reads that wait.
+    fn count(&self) -> usize {
+        self.reads.len().max(1)
+    }
+}
+
+impl Answer {
+    fn is_canceled(&self) -> bool {
+        match self {
+            Self::Page(answer) => answer.is_canceled(),
+            Self::Pages(answer) => answer.is_canceled(),
+        }
+    }
+
+    fn send(self, pages: Result<Vec<Page>, Error>) {
+        // Nobody may wait for it any more.
+        match self {
+            Self::Page(answer) => {
+                let page = pages.map(|mut pages| pages.pop().unwrap_or_default());
+                drop(answer.send(page));
+            }
+            Self::Pages(answer) => drop(answer.send(pages)),
+        }
+    }
 }
 
 impl Store {
@@ -90,21 +127,26 @@ impl Store {
         let view = engine.view();
         let file = view.file().to_path_buf();
         let queue = Queue::new(options.clone());
-        let (reads, waiting) = async_channel::bounded(options.queue_reads.max(1));
+        // Bounded by the number of reads, of which a call may have many.
+        let (reads, readings) = async_channel::unbounded();
+        let reads_waiting = Arc::new(AtomicUsize::new(0));
         let mut store = Self {
             file,
             queue: queue.clone(),
             reads,
+            reads_waiting: reads_waiting.clone(),
+            reads_most: options.queue_reads.max(1),
             writer: None,
             readers: Vec::new(),
         };
         let started = (|| {
             for number in 0..options.read_threads.max(1) {
-                let (view, waiting) = (view.clone(), waiting.clone());
+                let (view, readings) = (view.clone(), readings.clone());
+                let waiting = reads_waiting.clone();
                 let name = format!("store-read-{number}");
                 let reader = Builder::new()
                     .name(name)
-                    .spawn(move || serve(&view, &waiting));
+                    .spawn(move || serve(&view, &readings, &waiting));
                 store.readers.push(reader?);
             }
             let writer = Builder::new().name("store-write".to_owned());
@@ -140,14 +182,53 @@ impl Store {
     /// Resolves to [`Error::QueueFull`] at once when too many wait.
     pub fn read(&self, read: Read) -> Completion<Page> {
         let (answer, completion) = oneshot::channel();
-        let refused = match self.reads.try_send(Reading { read, answer }) {
-            Ok(()) => return Completion(completion),
-            Err(TrySendError::Full(reading)) => (reading, Error::QueueFull { what: "reads" }),
-            Err(TrySendError::Closed(reading)) => (reading, Error::Closed),
-        };
-        // The receiver is right here.
-        let _ = refused.0.answer.send(Err(refused.1));
+        self.push(Reading {
+            reads: vec![read],
+            answer: Answer::Page(answer),
+        });
         Completion(completion)
+    }
+
+    /// Reads a page of each of `reads`, in their order, all of one moment: no commit is seen by one of them and not by
+    /// another. It has everything whose commit was answered before this call.
+    ///
+    /// Resolves to [`Error::QueueFull`] at once when too many wait; each of `reads` counts.
+    ///
+    /// ```
+    /// use fanfare_store::{Batch, KeyRange, Options, Read, Store, Table};
+    /// # let store = Store::open_on(redb::backends::InMemoryBackend::new(), "memory", Options::default())?;
+    /// let mut batch = Batch::new();
+    /// batch.put(Table::Rooms, b"task:7", *b"head 1").put(Table::Entries, b"task:7/0001", *b"hello");
+    /// let head = Read::new(Table::Rooms, KeyRange::key(b"task:7"));
+    /// let events = Read::new(Table::Entries, KeyRange::prefix(b"task:7/"));
+    /// let pages = smol::block_on(async {
+    ///     store.commit(batch).await?;
+    ///     store.read_all(vec![head, events]).await
+    /// })?;
+    /// assert_eq!((pages[0].rows.len(), pages[1].rows.len()), (1, 1));
+    /// # Ok::<(), fanfare_store::Error>(())
+    /// ```
+    pub fn read_all(&self, reads: Vec<Read>) -> Completion<Vec<Page>> {
+        let (answer, completion) = oneshot::channel();
+        self.push(Reading {
+            reads,
+            answer: Answer::Pages(answer),
+        });
+        Completion(completion)
+    }
+
+    fn push(&self, reading: Reading) {
+        let count = reading.count();
+        let before = self.reads_waiting.fetch_add(count, Ordering::Relaxed);
+        let refused = if before.saturating_add(count) > self.reads_most {
+            (reading, Error::QueueFull { what: "reads" })
+        } else if let Err(closed) = self.reads.try_send(reading) {
+            (closed.into_inner(), Error::Closed)
+        } else {
+            return;
+        };
+        self.reads_waiting.fetch_sub(count, Ordering::Relaxed);
+        refused.0.answer.send(Err(refused.1));
     }
 
     /// Commits what was taken, answers reads that wait, and closes the file. Blocks until that is done.
@@ -193,11 +274,11 @@ impl fmt::Debug for Store {
     }
 }
 
-fn serve(view: &View, waiting: &Receiver<Reading>) {
-    while let Ok(Reading { read, answer }) = waiting.recv_blocking() {
-        if !answer.is_canceled() {
-            // Nobody may wait for it any more.
-            let _ = answer.send(view.page(&read));
+fn serve(view: &View, readings: &Receiver<Reading>, waiting: &AtomicUsize) {
+    while let Ok(reading) = readings.recv_blocking() {
+        waiting.fetch_sub(reading.count(), Ordering::Relaxed);
+        if !reading.answer.is_canceled() {
+            reading.answer.send(view.pages(&reading.reads));
         }
     }
 }

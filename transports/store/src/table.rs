@@ -14,34 +14,31 @@ use redb::TableDefinition;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
-    /// Entries of the log, in the order of all.
-    Entries,
-    /// Where in the order of all a room's event stands.
-    Places,
     /// What is known of a room.
     Rooms,
+    /// The events of rooms, by room and number.
+    Entries,
+    /// Tasks and their state.
+    Tasks,
+    /// What users have not read, and their devices' cursors.
+    Inboxes,
     /// Publishers' ids, so that a retry is not a second event.
     Ids,
     /// The same ids in the order of their age.
     IdTimes,
-    /// Tasks and their state.
-    Tasks,
-    /// Users' inboxes and their devices' cursors.
-    Inboxes,
     /// What is kept once.
     Meta,
 }
 
 impl Table {
     /// Every table, in the order in which an export has them.
-    pub const ALL: [Self; 8] = [
-        Self::Entries,
-        Self::Places,
+    pub const ALL: [Self; 7] = [
         Self::Rooms,
-        Self::Ids,
-        Self::IdTimes,
+        Self::Entries,
         Self::Tasks,
         Self::Inboxes,
+        Self::Ids,
+        Self::IdTimes,
         Self::Meta,
     ];
 
@@ -49,13 +46,12 @@ impl Table {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Entries => "entries",
-            Self::Places => "places",
             Self::Rooms => "rooms",
-            Self::Ids => "ids",
-            Self::IdTimes => "id_times",
+            Self::Entries => "entries",
             Self::Tasks => "tasks",
             Self::Inboxes => "inboxes",
+            Self::Ids => "ids",
+            Self::IdTimes => "id_times",
             Self::Meta => "meta",
         }
     }

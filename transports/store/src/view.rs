@@ -13,7 +13,7 @@ use crate::range::{Order, Page, Read, Row};
 use crate::row::unseal;
 use crate::table::Table;
 
-/// The last committed state. A reader holds it for the length of one page.
+/// The last committed state. A reader holds it for the length of one call.
 ///
 /// It is kept while the next commit is made: when that fails, readers go on with it.
 pub(crate) struct View {
@@ -69,14 +69,11 @@ impl View {
         })
     }
 
-    /// One page.
-    pub(crate) fn page(&self, read: &Read) -> Result<Page, Error> {
-        if read.range.is_empty() || read.limits.rows == 0 {
-            return Ok(Page::default());
-        }
+    /// A page of each, of one moment.
+    pub(crate) fn pages(&self, reads: &[Read]) -> Result<Vec<Page>, Error> {
         let answered = locked(&self.answered);
         drop(self.seen.wait_while(answered, |answered| *answered));
-        self.with(|snapshot| page(snapshot, read))
+        self.with(|snapshot| reads.iter().map(|read| page(snapshot, read)).collect())
     }
 
     /// redb says itself that it may panic on a file that was damaged while it was open.
@@ -139,6 +136,9 @@ pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
 }
 
 fn page(snapshot: &ReadTransaction, read: &Read) -> Result<Page, Problem> {
+    if read.range.is_empty() || read.limits.rows == 0 {
+        return Ok(Page::default());
+    }
     let table = snapshot.open_table(read.table.definition())?;
     let mut range = table.range::<&[u8]>(read.range.bounds())?;
     let mut page = Page::default();

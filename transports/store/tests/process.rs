@@ -47,11 +47,11 @@ fn batch(number: u64) -> Batch {
             key(number),
             vec![number.to_le_bytes()[0]; len],
         )
-        .put(Table::Places, key(number), key(number))
+        .put(Table::Ids, key(number), key(number))
         .put(Table::Meta, b"last", key(number));
     if number > 2_000 {
         batch.delete_range(Table::Entries, KeyRange::new(..&key(number - 2_000)[..]));
-        batch.delete_range(Table::Places, KeyRange::new(..&key(number - 2_000)[..]));
+        batch.delete_range(Table::Ids, KeyRange::new(..&key(number - 2_000)[..]));
     }
     batch
 }
@@ -66,7 +66,7 @@ fn last(store: &Store) -> u64 {
 /// Checks that the rows are those of all batches up to the last one, and gives its number.
 fn prefix(store: &Store) -> u64 {
     let last = last(store);
-    for table in [Table::Entries, Table::Places] {
+    for table in [Table::Entries, Table::Ids] {
         let mut expected = last.saturating_sub(2_000).max(1);
         let mut next = Some(KeyRange::all());
         while let Some(range) = next {
@@ -75,7 +75,7 @@ fn prefix(store: &Store) -> u64 {
                 assert_eq!(row.key, key(expected), "{table}");
                 let len = usize::try_from(expected % 700).unwrap();
                 let value = vec![expected.to_le_bytes()[0]; len];
-                assert!(table == Table::Places || row.value == value, "{expected}");
+                assert!(table == Table::Ids || row.value == value, "{expected}");
                 expected += 1;
             }
             next = page.next;

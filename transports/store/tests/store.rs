@@ -151,16 +151,34 @@ fn a_range_is_read_in_pages_forwards_and_backwards() {
             forwards.iter().map(|n| vec![*n]).collect(),
         ),
         (
+            "backwards by bytes",
+            read.clone().order(Order::Backward).bytes(1_050),
+            backwards.chunks(10).map(<[u64]>::to_vec).collect(),
+        ),
+        (
+            "backwards, a row larger than a page",
+            read.clone().order(Order::Backward).bytes(0),
+            backwards.iter().map(|n| vec![*n]).collect(),
+        ),
+        (
+            "both ends included",
+            Read::new(Table::Entries, KeyRange::new(&key(10)[..]..=&key(30)[..]))
+                .order(Order::Backward)
+                .rows(11),
+            vec![(20..=30).rev().collect(), (10..20).rev().collect()],
+        ),
+        (
+            "a key",
+            Read::new(Table::Entries, KeyRange::key(&key(7))).bytes(0),
+            vec![vec![7]],
+        ),
+        (
             "backwards",
             read.clone().order(Order::Backward).rows(7),
             backwards.chunks(7).map(<[u64]>::to_vec).collect(),
         ),
         ("no rows", read.clone().rows(0), vec![vec![]]),
-        (
-            "another table",
-            Read::new(Table::Places, middle),
-            vec![vec![]],
-        ),
+        ("another table", Read::new(Table::Ids, middle), vec![vec![]]),
         (
             "a range of nothing",
             Read::new(Table::Entries, KeyRange::new(&b"b"[..]..&b"a"[..])),
@@ -170,6 +188,73 @@ fn a_range_is_read_in_pages_forwards_and_backwards() {
     for (name, read, expected) in cases {
         assert_eq!(rows(read), expected, "{name}");
     }
+}
+
+/// Each batch puts its number in three tables and moves a window of rows on; more are committed all the while.
+#[test]
+fn reads_of_one_call_are_of_one_moment() {
+    const WINDOW: u64 = 5;
+    let (_dir, store) = opened(Options::default());
+    let batch = |number: u64| {
+        let mut batch = put(number, vec![7; 200]);
+        for table in [Table::Rooms, Table::Tasks, Table::Meta] {
+            batch.put(table, b"number", number.to_be_bytes());
+        }
+        if let Some(old) = number.checked_sub(WINDOW) {
+            batch.delete(Table::Entries, old.to_be_bytes());
+        }
+        batch
+    };
+    (0..WINDOW).for_each(|number| commit(&store, batch(number)).unwrap());
+    let number = |table| Read::new(table, KeyRange::key(b"number"));
+    let reads = vec![
+        number(Table::Rooms),
+        Read::new(Table::Entries, KeyRange::all()),
+        number(Table::Tasks),
+        Read::new(Table::Entries, KeyRange::all())
+            .order(Order::Backward)
+            .rows(2),
+        Read::new(Table::Entries, KeyRange::key(b"none")),
+        number(Table::Meta),
+    ];
+    let mut moments = std::collections::BTreeSet::new();
+    for number in WINDOW..1_000 {
+        let committed = store.commit(batch(number));
+        let pages = smol::block_on(store.read_all(reads.clone())).unwrap();
+        let [rooms, forwards, tasks, backwards, none, meta] = &pages[..] else {
+            panic!("{} pages for six reads", pages.len());
+        };
+        let last = u64::from_be_bytes(rooms.rows[0].value.as_slice().try_into().unwrap());
+        let window: Vec<u64> = (last + 1 - WINDOW..=last).collect();
+        assert_eq!(numbers(&forwards.rows), window, "at {last}");
+        assert_eq!(numbers(&backwards.rows), [last, last - 1], "at {last}");
+        assert!(backwards.next.is_some() && forwards.next.is_none());
+        assert_eq!([&tasks.rows, &meta.rows], [&rooms.rows; 2]);
+        assert_eq!(none.rows, []);
+        moments.insert(last);
+        if number % 50 == 0 {
+            smol::block_on(committed).unwrap();
+        }
+    }
+    assert!(moments.len() > 20, "commits went on: {moments:?}");
+    assert_eq!(smol::block_on(store.read_all(vec![])).unwrap(), []);
+}
+
+/// The largest publish: 1 MiB of data in a task's room and those of 100 users.
+#[test]
+fn one_value_in_many_rows_is_one_in_memory_and_fits_the_default_bounds() {
+    let (_dir, store) = opened(Options::default());
+    let value: std::sync::Arc<[u8]> = vec![7; (1 << 20) + 4_096].into();
+    let mut batch = Batch::new();
+    for room in 0..101_u64 {
+        batch.put(Table::Entries, room.to_be_bytes(), value.clone());
+    }
+    assert_eq!(std::sync::Arc::strong_count(&value), 102);
+    assert!(batch.bytes() > 101 << 20, "{}", batch.bytes());
+    commit(&store, batch).unwrap();
+    let rows = all(&store).unwrap();
+    assert_eq!(rows.len(), 101);
+    assert!(rows.into_values().all(|row| row[..] == value[..]));
 }
 
 #[test]
@@ -224,6 +309,9 @@ fn what_waits_is_bounded_in_number_and_bytes_and_fullness_says_so() {
             .iter()
             .all(|result| result.as_ref().err().is_none_or(full))
     );
+    let many = |reads| store.read_all(vec![Read::new(Table::Rooms, KeyRange::all()); reads]);
+    assert_eq!(smol::block_on(many(4)).unwrap().len(), 4);
+    assert!(full(&smol::block_on(many(5)).unwrap_err()));
 }
 
 #[test]
@@ -234,7 +322,7 @@ fn what_can_never_be_stored_is_refused_at_once() {
     let mut long_range = Batch::new();
     long_range.delete_range(Table::Rooms, KeyRange::key(&[0; 1_025]));
     let mut large = Batch::new();
-    for _ in 0..5 {
+    for _ in 0..9 {
         large.put(Table::Rooms, b"a", vec![0; 15 << 20]);
     }
     let cases = [
@@ -253,7 +341,7 @@ fn what_can_never_be_stored_is_refused_at_once() {
     let mut largest = Batch::new();
     largest
         .put(Table::Rooms, vec![9; 1_024], vec![1; 16 << 20])
-        .put(Table::Rooms, b"", b"");
+        .put(Table::Rooms, b"", *b"");
     commit(&store, largest).unwrap();
     let rows: Rows = all(&store).unwrap();
     assert_eq!(rows.len(), 2);

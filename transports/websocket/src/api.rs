@@ -5,7 +5,10 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use fanfare_core::{AuthError, Open, Pattern, Principal, RoomId, Snapshot, TaskId, Token, UserId};
+use fanfare_core::{
+    AuthError, Open, Pattern, Principal, RoomId, Snapshot, Status, StoreFailure, TaskId, Token,
+    UserId,
+};
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST,
 };
@@ -169,15 +172,17 @@ impl Api {
             return Err(Problem::new(Code::Origin, detail));
         }
         let response = match route {
-            Route::Socket(joins) => return self.upgrade(head, joins, id),
-            Route::Task => self.task(head, id)?,
+            Route::Socket(joins) => return self.upgrade(head, joins, id).await,
+            Route::Task => self.task(head, id).await?,
             Route::Publish(To::Task) if reads(&head.method) => {
                 let reader = self.reader(head)?;
-                self.history(head, &reader, id.parse::<TaskId>()?.into())?
+                self.history(head, &reader, id.parse::<TaskId>()?.into())
+                    .await?
             }
             Route::Publish(To::User) if reads(&head.method) => {
                 let reader = self.reader(head)?;
-                self.history(head, &reader, id.parse::<UserId>()?.into())?
+                self.history(head, &reader, id.parse::<UserId>()?.into())
+                    .await?
             }
             Route::Publish(To::Bus) if request_body::is(&head.headers, batch::NDJSON) => {
                 self.backend(&head.headers)?;
@@ -192,7 +197,7 @@ impl Api {
                 };
                 self.publish(&head.headers, body, endpoint).await?
             }
-            Route::Inbox => self.inbox(&self.reader(head)?, id.parse()?)?,
+            Route::Inbox => self.inbox(&self.reader(head)?, id.parse()?).await?,
             Route::Disconnect => {
                 self.backend(&head.headers)?;
                 self.disconnect(id.parse()?)
@@ -278,14 +283,14 @@ impl Api {
         let (bytes, ms) = (options.batch_bytes, options.body_ms);
         let body = request_body::read(headers, batch::NDJSON, body, bytes, ms).await?;
         batch::check(&body)?;
-        let answers = batch::run(&body, async |publish| self.shard.publish(publish).await).await;
+        let answers = batch::run(&body, |publish| self.shard.publish(publish)).await;
         Ok(respond(
             HeaderValue::from_static(batch::NDJSON),
             answers.into(),
         ))
     }
 
-    fn history(
+    async fn history(
         &self,
         head: &Parts,
         reader: &Reader,
@@ -293,15 +298,13 @@ impl Api {
     ) -> Result<Response<Full<Bytes>>, Problem> {
         reader.may_read(room)?;
         let history = history::parse(head.uri.query())?;
-        let page = self
-            .shard
-            .with_hub(|hub, now| hub.history(now, room, &history));
+        let page = self.shard.history(room, history.clone()).await?;
         Ok(json(&history::body(room, &page, head.uri.path(), &history)))
     }
 
-    fn inbox(&self, reader: &Reader, user: UserId) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn inbox(&self, reader: &Reader, user: UserId) -> Result<Response<Full<Bytes>>, Problem> {
         reader.may_read(user.into())?;
-        Ok(json(&self.shard.with_hub(|hub, now| hub.inbox(now, user))))
+        Ok(json(&self.shard.inbox(user).await?))
     }
 
     fn disconnect(&self, user: UserId) -> Response<Full<Bytes>> {
@@ -314,11 +317,11 @@ impl Api {
         })
     }
 
-    fn task(&self, head: &Parts, id: &str) -> Result<Response<Full<Bytes>>, Problem> {
+    async fn task(&self, head: &Parts, id: &str) -> Result<Response<Full<Bytes>>, Problem> {
         let reader = self.reader(head)?;
         let task: TaskId = id.parse()?;
         reader.may_read(task.into())?;
-        Ok(json(&self.shard.task(task)))
+        Ok(json(&self.shard.task(task).await?))
     }
 
     fn reader(&self, head: &Parts) -> Result<Reader, Problem> {
@@ -337,7 +340,7 @@ impl Api {
     }
 
     /// Makes a request a WebSocket.
-    fn upgrade(&self, head: &Parts, joins: Joins, id: &str) -> Result<Answer, Problem> {
+    async fn upgrade(&self, head: &Parts, joins: Joins, id: &str) -> Result<Answer, Problem> {
         let handshake = Handshake::check(head)?;
         let query = Query::parse(head.uri.query())?;
         let (endpoint, principal) = match joins {
@@ -359,7 +362,9 @@ impl Api {
                 {
                     return Err(AuthError::TaskNotNamed.into());
                 }
-                if principal.is_some() && self.shard.with_hub(|hub, now| hub.is_gone(now, task)) {
+                if principal.is_some()
+                    && self.shard.task(task).await?.state.status == Status::Deleted
+                {
                     return Err(Problem::gone(task));
                 }
                 (fanfare_core::Endpoint::Task(task), principal)
@@ -395,11 +400,18 @@ impl Api {
         if self.shard.is_draining() {
             return Err(fanfare_core::Error::Draining.into());
         }
+        // A full disk is no reason to send clients elsewhere: what is not kept is still delivered.
+        if self.shard.store_failure() == Some(StoreFailure::Failed) {
+            let detail = "the store failed and takes nothing more: look into the log, check the disk, then restart";
+            return Err(Problem::new(Code::Unavailable, detail));
+        }
         Ok(text(StatusCode::OK, "ready\n"))
     }
 
     fn metrics(&self) -> Result<Response<Full<Bytes>>, Problem> {
-        let series = self.metrics.text(&self.shard.counters());
+        let series = self
+            .metrics
+            .text(&self.shard.counters(), self.shard.store_failure().is_none());
         let series =
             series.map_err(|_| Problem::new(Code::Internal, "the metrics could not be printed"))?;
         Ok(respond(

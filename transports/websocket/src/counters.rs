@@ -30,4 +30,16 @@ pub struct Counters {
     pub writes_failed: u64,
     /// Tasks of a connection that ended in a panic.
     pub panics: u64,
+    /// Commits that the storage made.
+    pub commits: u64,
+    /// Commits that it had no space for.
+    pub commits_full: u64,
+    /// Commits that failed.
+    pub commits_failed: u64,
+    /// Reads that the storage answered.
+    pub fetches: u64,
+    /// Reads that failed.
+    pub fetches_failed: u64,
+    /// Publishes of back ends that were refused since the storage did not keep them.
+    pub publishes_not_stored: u64,
 }

@@ -4,16 +4,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use fanfare_core::{
-    AuthError, CloseCode, ConnId, Effect, Hub, Input, Now, Principal, Pull, Receipt,
-    SubscriptionId, Ticket, Time, Token,
+    Answer, AuthError, CloseCode, ConnId, Effect, Error, Hub, Input, Now, Principal, Pull, Receipt,
+    StoreFailure, SubscriptionId, Ticket, Time, Token,
 };
+use futures::FutureExt;
 use futures::channel::oneshot;
+use futures::future::LocalBoxFuture;
 use futures::io::AsyncWrite;
 use smol::LocalExecutor;
 use smol::future::{or, yield_now};
@@ -21,7 +24,7 @@ use smol::future::{or, yield_now};
 use crate::socket::{Phase, Socket};
 use crate::throttle::Throttle;
 use crate::writer::{Chunk, Outgoing, Writable};
-use crate::{Counters, Platform, SocketLimits};
+use crate::{Counters, Platform, SocketLimits, Storage};
 
 /// Connections written before others have their turn.
 const WRITES_MAX: usize = 256;
@@ -40,11 +43,15 @@ pub(crate) enum Due {
 
 /// Everything that the handles to one shard share.
 pub(crate) struct Driver<P: Platform> {
+    /// For tasks that it spawns.
+    pub(crate) this: Weak<Self>,
     pub(crate) platform: P,
     pub(crate) limits: SocketLimits,
     /// Weak, since the executor owns tasks that own this.
     pub(crate) executor: Weak<LocalExecutor<'static>>,
     pub(crate) verify: Verify,
+    /// Where the hub's log is kept; none where it is in memory.
+    pub(crate) storage: Option<Rc<dyn Storage>>,
     pub(crate) writable: Arc<Writable>,
     pub(crate) state: RefCell<State<P::Stream>>,
     pub(crate) tickets: Cell<u64>,
@@ -64,14 +71,22 @@ pub(crate) struct State<S> {
     ready: Vec<Rc<Socket<S>>>,
     /// Room for what leaves the hub and is written at once.
     outgoing: Outgoing,
-    pub(crate) publishes: BTreeMap<Ticket, oneshot::Sender<Result<Receipt, fanfare_core::Error>>>,
+    pub(crate) publishes: BTreeMap<Ticket, oneshot::Sender<Result<Receipt, Error>>>,
+    pub(crate) queries: BTreeMap<Ticket, oneshot::Sender<Result<Answer, Error>>>,
+    /// Commits that the storage has not answered.
+    pub(crate) commits: usize,
+    /// Readers that wait until the hub has answered their connection's last message.
+    busy: BTreeMap<ConnId, Waker>,
+    /// Whether the storage has answered since they were looked at.
+    look_again: bool,
     pub(crate) subscribers: BTreeMap<SubscriptionId, Option<Waker>>,
     due: BTreeSet<(Time, ConnId, Due)>,
     /// When the timer fires.
     armed: Option<Time>,
     timer: Option<Waker>,
     pub(crate) drained: bool,
-    pub(crate) draining: Vec<Waker>,
+    /// Who waits until everybody is gone, or until the storage has answered.
+    pub(crate) settling: Vec<Waker>,
     pub(crate) counters: Counters,
     pub(crate) throttle: Throttle,
 }
@@ -87,12 +102,16 @@ impl<S> State<S> {
             ready: Vec::new(),
             outgoing: Outgoing::default(),
             publishes: BTreeMap::new(),
+            queries: BTreeMap::new(),
+            commits: 0,
+            busy: BTreeMap::new(),
+            look_again: false,
             subscribers: BTreeMap::new(),
             due: BTreeSet::new(),
             armed: None,
             timer: None,
             drained: false,
-            draining: Vec::new(),
+            settling: Vec::new(),
             counters: Counters::default(),
             throttle: Throttle::default(),
         }
@@ -148,6 +167,9 @@ impl<S> State<S> {
         {
             *place = None;
         }
+        if let Some(reader) = self.busy.remove(&socket.conn) {
+            reader.wake();
+        }
         self.closing.insert(socket.conn, Rc::clone(socket));
         self.due.insert((linger_until, socket.conn, Due::Linger));
     }
@@ -170,6 +192,7 @@ impl<S> State<S> {
             *place = None;
         }
         self.closing.remove(&socket.conn);
+        self.busy.remove(&socket.conn);
         // The reader ends, and with it the last holder of the stream.
         drop(socket.reader.take());
         self.sockets -= 1;
@@ -177,15 +200,54 @@ impl<S> State<S> {
         self.wake_drain();
     }
 
-    /// Whether it was drained, and nobody is served any more.
+    /// Whether it was drained, nobody is served any more, and nothing is being committed.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.drained && self.sockets == 0 && self.requests == 0
+        self.drained && self.sockets == 0 && self.requests == 0 && self.commits == 0
     }
 
     pub(crate) fn wake_drain(&mut self) {
         if self.is_empty() {
-            self.draining.drain(..).for_each(Waker::wake);
+            self.settling.drain(..).for_each(Waker::wake);
         }
+    }
+
+    /// Whether the hub has answered the connection's last message; if not, `cx` is woken when it has.
+    pub(crate) fn poll_answered(&mut self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
+        if !self.hub.is_busy(conn) {
+            return Poll::Ready(());
+        }
+        self.busy.insert(conn, cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Wakes the readers of connections whose last message was answered.
+    fn wake_readers(&mut self) {
+        if std::mem::take(&mut self.look_again) {
+            let hub = &self.hub;
+            for (_, reader) in self.busy.extract_if(.., |conn, _| !hub.is_busy(*conn)) {
+                reader.wake();
+            }
+        }
+    }
+
+    /// Hands the hub the storage's answer.
+    fn complete(&mut self, now: Now, completion: Input) {
+        let counters = &mut self.counters;
+        if let Input::Committed(result) = &completion {
+            self.commits = self.commits.saturating_sub(1);
+            match result {
+                Ok(()) => counters.commits += 1,
+                Err(StoreFailure::Full) => counters.commits_full += 1,
+                Err(StoreFailure::Failed) => counters.commits_failed += 1,
+            }
+        } else if let Input::Fetched { result, .. } = &completion {
+            match result {
+                Ok(_) => counters.fetches += 1,
+                Err(_) => counters.fetches_failed += 1,
+            }
+        }
+        self.look_again = true;
+        self.hub.handle(now, completion);
     }
 
     /// When time matters next.
@@ -241,6 +303,9 @@ impl<P: Platform> Driver<P> {
                     }
                 }
                 Effect::Published { ticket, result } => {
+                    if let Err(Error::StoreFull | Error::Unavailable(_)) = result {
+                        state.counters.publishes_not_stored += 1;
+                    }
                     if let Some(publisher) = state.publishes.remove(&ticket) {
                         // A publisher that did not wait for the answer is no error.
                         let _ = publisher.send(result);
@@ -252,7 +317,27 @@ impl<P: Platform> Driver<P> {
                         waker.wake();
                     }
                 }
-                Effect::Answered { .. } | Effect::Commit(_) | Effect::Fetch { .. } => {}
+                Effect::Answered { ticket, result } => {
+                    if let Some(asker) = state.queries.remove(&ticket) {
+                        // Nor is one that did not wait for what it asked.
+                        let _ = asker.send(result);
+                    }
+                }
+                Effect::Commit(changes) => {
+                    state.commits += 1;
+                    let failed = Input::Committed(Err(StoreFailure::Failed));
+                    self.ask_storage(state, now, failed, |storage| {
+                        storage.commit(changes).map(Input::Committed).boxed_local()
+                    });
+                }
+                Effect::Fetch { id, fetches } => {
+                    let result = Err(StoreFailure::Failed);
+                    let failed = Input::Fetched { id, result };
+                    self.ask_storage(state, now, failed, move |storage| {
+                        let fetched = move |result| Input::Fetched { id, result };
+                        storage.fetch(fetches).map(fetched).boxed_local()
+                    });
+                }
                 Effect::Drained => {
                     state.drained = true;
                     state.wake_drain();
@@ -263,6 +348,28 @@ impl<P: Platform> Driver<P> {
             self.writable.writer.wake();
         }
         state.rearm();
+    }
+
+    /// Has the storage do something, and hands the hub its answer; `failed`, if it never comes to one.
+    fn ask_storage(
+        &self,
+        state: &mut State<P::Stream>,
+        now: Now,
+        failed: Input,
+        ask: impl FnOnce(&dyn Storage) -> LocalBoxFuture<'static, Input> + 'static,
+    ) {
+        let (executor, driver) = (self.executor.upgrade(), self.this.upgrade());
+        let (Some(executor), Some(driver), Some(storage)) = (executor, driver, &self.storage)
+        else {
+            state.complete(now, failed);
+            return;
+        };
+        let storage = Rc::clone(storage);
+        let owed = Owed {
+            driver,
+            completion: Some(failed),
+        };
+        executor.spawn(owed.ask(storage, ask)).detach();
     }
 
     /// Writes all connections that have something, whenever there are any.
@@ -283,6 +390,7 @@ impl<P: Platform> Driver<P> {
     fn poll_ready(&self, cx: &mut Context<'_>, batch: &mut Vec<Rc<Socket<P::Stream>>>) -> Poll<()> {
         self.writable.writer.register(cx.waker());
         let mut state = self.state.borrow_mut();
+        state.wake_readers();
         for conn in self.writable.take() {
             if let Some(socket) = state.find(conn).cloned() {
                 state.enqueue(&socket);
@@ -522,5 +630,47 @@ impl<P: Platform> Driver<P> {
         // Another one was begun since.
         socket.message_watched.set(true);
         state.due.insert((at, socket.conn, Due::Message));
+    }
+}
+
+/// A completion that the hub is owed. It comes also where the storage panics, and where the task is dropped before its end.
+struct Owed<P: Platform> {
+    driver: Rc<Driver<P>>,
+    completion: Option<Input>,
+}
+
+impl<P: Platform> Owed<P> {
+    async fn ask(
+        mut self,
+        storage: Rc<dyn Storage>,
+        ask: impl FnOnce(&dyn Storage) -> LocalBoxFuture<'static, Input>,
+    ) {
+        let answer = AssertUnwindSafe(async move { ask(&*storage).await });
+        match answer.catch_unwind().await {
+            Ok(completion) => self.completion = Some(completion),
+            Err(_) => {
+                self.driver.state.borrow_mut().counters.panics += 1;
+                tracing::error!("the store panicked; what was asked of it counts as failed");
+            }
+        }
+    }
+}
+
+impl<P: Platform> Drop for Owed<P> {
+    fn drop(&mut self) {
+        let Some(completion) = self.completion.take() else {
+            return;
+        };
+        let driver = &self.driver;
+        let now = driver.platform.now();
+        let mut state = driver.state.borrow_mut();
+        state.complete(now, completion);
+        driver.carry_out(&mut state, now);
+        if !state.busy.is_empty() {
+            driver.writable.writer.wake();
+        }
+        if state.commits == 0 {
+            state.settling.drain(..).for_each(Waker::wake);
+        }
     }
 }

@@ -30,6 +30,7 @@ mod request_body;
 mod route;
 mod shard;
 mod socket;
+mod storage;
 mod subscription;
 mod throttle;
 pub mod upgrade;
@@ -48,6 +49,7 @@ pub use self::listener::{Listener, ListenerLimits, Tcp};
 pub use self::origin::Origins;
 pub use self::platform::{Native, Platform};
 pub use self::shard::{Shard, SocketLimits};
+pub use self::storage::Storage;
 pub use self::subscription::Subscription;
 
 /// What can go wrong in this crate.

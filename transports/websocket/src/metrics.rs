@@ -30,6 +30,13 @@ struct Answered {
     status: u16,
 }
 
+/// What the store did not do, and why.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct NotDone {
+    operation: &'static str,
+    failure: &'static str,
+}
+
 /// The series, and the registry that prints them.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -53,6 +60,11 @@ struct ShardSeries {
     writes_blocked: Counter,
     writes_failed: Counter,
     panics: Counter,
+    store_writable: Gauge<i64, AtomicI64>,
+    commits: Counter,
+    fetches: Counter,
+    store_failures: Family<NotDone, Counter>,
+    publishes_not_stored: Counter,
 }
 
 impl Metrics {
@@ -93,12 +105,17 @@ impl Metrics {
         self.durations.observe(duration.as_secs_f64());
     }
 
-    /// All series as text, with the shard's counters as they are now.
+    /// All series as text, with the shard's counters as they are now, and whether its store takes what is published.
     ///
     /// # Errors
     /// None that a `String` has.
-    pub(crate) fn text(&self, counters: &Counters) -> Result<String, fmt::Error> {
+    pub(crate) fn text(
+        &self,
+        counters: &Counters,
+        store_writable: bool,
+    ) -> Result<String, fmt::Error> {
         self.shard.update(counters);
+        self.shard.store_writable.set(store_writable.into());
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -157,13 +174,50 @@ impl ShardSeries {
             "Tasks of a connection that ended in a panic",
             &self.panics,
         );
+        counter(
+            "store_commits",
+            "Commits that the store made",
+            &self.commits,
+        );
+        counter(
+            "store_reads",
+            "Reads that the store answered",
+            &self.fetches,
+        );
+        counter(
+            "publishes_not_stored",
+            "Publishes refused since the store did not keep them",
+            &self.publishes_not_stored,
+        );
+        registry.register(
+            "store_failures",
+            "Commits and reads that failed, or had no space",
+            self.store_failures.clone(),
+        );
+        registry.register(
+            "store_writable",
+            "Whether the store takes what is published: 1, or 0",
+            self.store_writable.clone(),
+        );
     }
 
     fn update(&self, now: &Counters) {
         let open = now.opened.saturating_sub(now.closed);
         self.connections
             .set(i64::try_from(open).unwrap_or(i64::MAX));
+        let failures = |operation, failure| {
+            let failures = self
+                .store_failures
+                .get_or_create(&NotDone { operation, failure });
+            failures.clone()
+        };
         for (counter, value) in [
+            (&failures("commit", "full"), now.commits_full),
+            (&failures("commit", "failed"), now.commits_failed),
+            (&failures("read", "failed"), now.fetches_failed),
+            (&self.commits, now.commits),
+            (&self.fetches, now.fetches),
+            (&self.publishes_not_stored, now.publishes_not_stored),
             (&self.accepted, now.accepted),
             (&self.accept_errors, now.accept_errors),
             (&self.opened, now.opened),
@@ -204,9 +258,14 @@ mod tests {
             opened: 5,
             closed: 2,
             frames_written: 7,
+            commits: 3,
+            commits_full: 1,
+            commits_failed: 2,
+            fetches_failed: 4,
+            publishes_not_stored: 6,
             ..Counters::default()
         };
-        let text = metrics.text(&counters).unwrap();
+        let text = metrics.text(&counters, false).unwrap();
         for line in [
             "fanfare_http_requests_total{route=\"task_events\",status=\"200\"} 2",
             "fanfare_http_requests_total{route=\"none\",status=\"404\"} 1",
@@ -214,6 +273,12 @@ mod tests {
             "fanfare_connections 3",
             "fanfare_connections_opened_total 5",
             "fanfare_frames_written_total 7",
+            "fanfare_store_commits_total 3",
+            "fanfare_store_failures_total{operation=\"commit\",failure=\"full\"} 1",
+            "fanfare_store_failures_total{operation=\"commit\",failure=\"failed\"} 2",
+            "fanfare_store_failures_total{operation=\"read\",failure=\"failed\"} 4",
+            "fanfare_publishes_not_stored_total 6",
+            "fanfare_store_writable 0",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }

@@ -316,6 +316,8 @@ mod tests {
             },
             Error::Gone(task),
             Error::IdReused("1".parse().unwrap()),
+            Error::StoreFull,
+            Error::Unavailable(""),
             Error::Draining,
         ] {
             let code = error.code();

@@ -10,8 +10,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use fanfare_core::{
-    AuthError, Delivery, Endpoint, Fault, Hub, Input, Now, Open, Pattern, Principal, Publish,
-    Receipt, SubscriptionId, TaskId, TaskView, Ticket, Token, UserId,
+    Answer, AuthError, ConnId, Delivery, Endpoint, Error, Fault, History, Hub, InboxView, Input,
+    Now, Open, Page, Pattern, Principal, Publish, Query, Receipt, RoomId, StoreFailure,
+    SubscriptionId, TaskId, TaskView, Ticket, Token, UserId,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -20,10 +21,10 @@ use smol::{LocalExecutor, Task};
 use tracing::field::display;
 
 use crate::connection::{self, Wire};
-use crate::driver::{Driver, State};
+use crate::driver::{Driver, State, Verify};
 use crate::socket::{Phase, Socket};
 use crate::writer::Chunk;
-use crate::{Counters, Native, Platform, Subscription};
+use crate::{Counters, Native, Platform, Storage, Subscription};
 
 /// What a shard takes from one socket.
 ///
@@ -50,6 +51,9 @@ impl Default for SocketLimits {
         }
     }
 }
+
+/// What no hub does.
+const ANOTHER_ANSWER: Error = Error::Unavailable("it answered another question");
 
 /// A hub with its sockets. A clone is another handle to the same one; all stay on one thread.
 ///
@@ -89,8 +93,8 @@ impl<P: Platform> fmt::Debug for Shard<P> {
 }
 
 impl<P: Platform> Shard<P> {
-    /// A shard whose tasks run on `executor`. `verify` says who a token's bearer is, for tokens that come as messages;
-    /// it must not use the shard.
+    /// A shard in memory, whose tasks run on `executor`. `verify` says who a token's bearer is, for tokens that come as
+    /// messages; it must not use the shard.
     pub fn new(
         hub: Hub,
         platform: P,
@@ -98,21 +102,64 @@ impl<P: Platform> Shard<P> {
         verify: impl Fn(&Token, Now) -> Result<Principal, AuthError> + 'static,
         executor: &Rc<LocalExecutor<'static>>,
     ) -> Self {
-        let driver = Driver {
+        Self::start(hub, None, platform, limits, Box::new(verify), executor)
+    }
+
+    /// A shard whose `hub` was restored from `storage`. Serve when it is [`restored`](Self::restored).
+    pub fn with_storage(
+        hub: Hub,
+        storage: impl Storage,
+        platform: P,
+        limits: SocketLimits,
+        verify: impl Fn(&Token, Now) -> Result<Principal, AuthError> + 'static,
+        executor: &Rc<LocalExecutor<'static>>,
+    ) -> Self {
+        let storage: Rc<dyn Storage> = Rc::new(storage);
+        let verify = Box::new(verify);
+        Self::start(hub, Some(storage), platform, limits, verify, executor)
+    }
+
+    fn start(
+        hub: Hub,
+        storage: Option<Rc<dyn Storage>>,
+        platform: P,
+        limits: SocketLimits,
+        verify: Verify,
+        executor: &Rc<LocalExecutor<'static>>,
+    ) -> Self {
+        let driver = Rc::new_cyclic(|this| Driver {
+            this: this.clone(),
             platform,
             limits,
             executor: Rc::downgrade(executor),
-            verify: Box::new(verify),
+            verify,
+            storage,
             writable: Arc::default(),
             state: RefCell::new(State::new(hub)),
             tickets: Cell::new(0),
-        };
-        let shard = Self {
-            driver: Rc::new(driver),
-        };
+        });
+        let shard = Self { driver };
         shard.spawn(Rc::clone(&shard.driver).write_ready());
         shard.spawn(Rc::clone(&shard.driver).keep_time());
+        // A restored hub has a commit to make.
+        shard.with_hub(|_, _| ());
         shard
+    }
+
+    /// Waits until what the hub had to keep before anybody is let in is kept.
+    ///
+    /// # Errors
+    /// What the storage said of that.
+    pub async fn restored(&self) -> Result<(), StoreFailure> {
+        poll_fn(|cx| {
+            let mut state = self.driver.state.borrow_mut();
+            if state.commits == 0 {
+                return Poll::Ready(state.hub.store_failure().map_or(Ok(()), Err));
+            }
+            state.settling.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
     }
 
     /// The time by this shard's clock.
@@ -121,14 +168,17 @@ impl<P: Platform> Shard<P> {
         self.driver.platform.now()
     }
 
-    /// Publishes, and waits until what was published is kept. Receivers are written to when this task yields.
+    /// Publishes, after everything that was published before this call; the future resolves when what was published is
+    /// kept. Receivers are written to when this task yields.
     ///
     /// # Errors
     /// What the hub says, of which nothing was kept then.
-    pub async fn publish(&self, publish: Publish) -> Result<Receipt, fanfare_core::Error> {
+    pub fn publish(
+        &self,
+        publish: Publish,
+    ) -> impl Future<Output = Result<Receipt, Error>> + use<P> {
         let (sender, receiver) = oneshot::channel();
-        let ticket = Ticket(self.driver.tickets.get());
-        self.driver.tickets.set(self.driver.tickets.get() + 1);
+        let ticket = self.ticket();
         self.driver
             .state
             .borrow_mut()
@@ -136,7 +186,28 @@ impl<P: Platform> Shard<P> {
             .insert(ticket, sender);
         self.handle(Input::Publish { ticket, publish });
         // The hub answers every publish, unless it is gone with this shard.
-        receiver.await.unwrap_or(Err(fanfare_core::Error::Draining))
+        receiver.map(|answer| answer.unwrap_or(Err(Error::Draining)))
+    }
+
+    /// Asks the hub something.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the storage does not tell.
+    pub fn query(&self, query: Query) -> impl Future<Output = Result<Answer, Error>> + use<P> {
+        let (sender, receiver) = oneshot::channel();
+        let ticket = self.ticket();
+        self.driver
+            .state
+            .borrow_mut()
+            .queries
+            .insert(ticket, sender);
+        self.handle(Input::Query { ticket, query });
+        receiver.map(|answer| answer.unwrap_or(Err(Error::Draining)))
+    }
+
+    fn ticket(&self) -> Ticket {
+        let tickets = &self.driver.tickets;
+        Ticket(tickets.replace(tickets.get() + 1))
     }
 
     /// Closes all connections of a user, with 4503.
@@ -145,19 +216,43 @@ impl<P: Platform> Shard<P> {
     }
 
     /// What is known of a task.
-    #[must_use]
-    pub fn task(&self, task: TaskId) -> TaskView {
-        self.with_hub(|hub, now| hub.task(now, task))
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub async fn task(&self, task: TaskId) -> Result<TaskView, Error> {
+        match self.query(Query::Task(task)).await? {
+            Answer::Task(view) => Ok(view),
+            Answer::Inbox(_) | Answer::History(_) => Err(ANOTHER_ANSWER),
+        }
+    }
+
+    /// A user's inbox.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub async fn inbox(&self, user: UserId) -> Result<InboxView, Error> {
+        match self.query(Query::Inbox(user)).await? {
+            Answer::Inbox(view) => Ok(view),
+            Answer::Task(_) | Answer::History(_) => Err(ANOTHER_ANSWER),
+        }
+    }
+
+    /// A part of a room's log.
+    ///
+    /// # Errors
+    /// As [`query`](Self::query).
+    pub async fn history(&self, room: RoomId, history: History) -> Result<Page, Error> {
+        match self.query(Query::History { room, history }).await? {
+            Answer::History(page) => Ok(page),
+            Answer::Task(_) | Answer::Inbox(_) => Err(ANOTHER_ANSWER),
+        }
     }
 
     /// Subscribes to the bus.
     ///
     /// # Errors
     /// Where there are as many subscribers as there may be.
-    pub fn subscribe(
-        &self,
-        patterns: Vec<Pattern>,
-    ) -> Result<Subscription<P>, fanfare_core::Error> {
+    pub fn subscribe(&self, patterns: Vec<Pattern>) -> Result<Subscription<P>, Error> {
         let id = self.with_hub(|hub, _| hub.subscribe(patterns))?;
         self.driver.state.borrow_mut().subscribers.insert(id, None);
         Ok(Subscription::new(self.clone(), id))
@@ -172,8 +267,8 @@ impl<P: Platform> Shard<P> {
         result
     }
 
-    /// Tells every client when to come back, closes all connections, and ends when the last is gone and every HTTP
-    /// request under way is answered, or `deadline_ms` from now. Whether all went in time.
+    /// Tells every client when to come back, closes all connections, and ends when the last is gone, every HTTP request
+    /// under way is answered and no commit is under way, or `deadline_ms` from now. Whether all went in time.
     pub async fn drain(&self, deadline_ms: u64) -> bool {
         self.handle(Input::Drain);
         let deadline = self.now().time.plus(deadline_ms);
@@ -182,7 +277,7 @@ impl<P: Platform> Shard<P> {
             if state.is_empty() {
                 return Poll::Ready(true);
             }
-            state.draining.push(cx.waker().clone());
+            state.settling.push(cx.waker().clone());
             Poll::Pending
         });
         let late = async {
@@ -317,6 +412,16 @@ impl<P: Platform> Shard<P> {
         let now = self.now();
         self.driver
             .lose(&mut self.driver.state.borrow_mut(), socket, now);
+    }
+
+    /// Whether the connection's last message was answered, so that its next one may be read.
+    pub(crate) fn poll_answered(&self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
+        self.driver.state.borrow_mut().poll_answered(conn, cx)
+    }
+
+    /// What the hub says of its store.
+    pub(crate) fn store_failure(&self) -> Option<StoreFailure> {
+        self.driver.state.borrow().hub.store_failure()
     }
 
     pub(crate) fn watch_message(&self, socket: &Socket<P::Stream>) {

@@ -247,6 +247,8 @@ const scenarios = {
       [4008, 'after', 77, 'waiting', 77],
       [4012, 'now', undefined, 'waiting', 0],
       [4013, 'after', 5, 'waiting', 5],
+      [4014, 'after', 900, 'waiting', 900],
+      [4014, undefined, undefined, 'waiting', 250],
       [4005, 'now', undefined, 'closed', undefined],
       [1002, 'never', undefined, 'closed', undefined],
       [4500, 'never', undefined, 'closed', undefined],

@@ -301,7 +301,7 @@ impl Workload {
         for number in 1..=batches {
             let mut batch = Batch::new();
             for _ in 0..random.usize(1..6) {
-                let table = Table::ALL[random.usize(..7)];
+                let table = Table::ALL[random.usize(..6)];
                 let key = format!("{:03}", random.u16(..300)).into_bytes();
                 match random.u8(..12) {
                     0 => {

@@ -77,6 +77,7 @@ const fn meaning(code: u16) -> &'static str {
         4008 => "this client read too slowly",
         4012 => "the server heard no heartbeat of this client",
         4013 => "this client sent too many messages",
+        4014 => "the server could not read its store",
         4500 => "the token is not valid",
         4501 => "the request was bad",
         4502 => "no token came in time",
@@ -134,6 +135,7 @@ mod tests {
         let cases = [
             (Some(4001), true),
             (Some(4012), true),
+            (Some(4014), true),
             (Some(1001), true),
             (Some(1011), true),
             (Some(1000), true),

@@ -1,0 +1,359 @@
+//! Publishes, acknowledgements and reads on their way to the store: what comes while one commit is under way makes the next.
+//!
+//! Keeps *Published is kept*: what is not safe is seen by nobody. Several share a commit (group commit): it goes at once
+//! when nobody else is expected, and otherwise when there are as many as in the one before, or 1,000, or 256 KiB of them,
+//! or when the first of them has waited for 2 ms.
+
+use super::jobs::{Job, Origin, WAITING_BYTES_MAX};
+use super::{Effect, Hub};
+use crate::bus::{Admitted, Prepared};
+use crate::error::Error;
+use crate::event::{Publish, Retention};
+use crate::ids::{ConnId, RoomId, UserId};
+use crate::journal::Group;
+use crate::port::StoreFailure;
+use crate::protocol::{Ref, Returned};
+use crate::retries::Stored;
+use crate::time::{Now, Time};
+use std::collections::BTreeMap;
+
+const GROUP_OPS: usize = 1_000;
+const GROUP_BYTES: usize = 256 << 10;
+const GROUP_WAIT_MS: u64 = 2;
+/// Milliseconds between attempts of a store that had no space, while nobody asks for one.
+const FULL_WAIT_MS: u64 = 1_000;
+const BEHIND: Error = Error::Unavailable("too much waits for it: try again in a moment");
+const BROKEN: Error =
+    Error::Unavailable("a write failed, and no more are taken: check the disk, then restart");
+
+/// Something that is done when its commit is.
+#[derive(Debug)]
+enum Staged {
+    Publish {
+        prepared: Box<Prepared>,
+        origin: Origin,
+    },
+    Read {
+        prepared: Box<Prepared>,
+        user: UserId,
+        conn: ConnId,
+        reference: Option<Ref>,
+    },
+    /// What memory has already, and may be told when it is safe.
+    Reply {
+        conn: ConnId,
+        reference: Option<Ref>,
+        returned: Returned,
+    },
+}
+
+/// The commits of a hub with a store.
+#[derive(Debug)]
+pub(super) struct Commits {
+    staged: Vec<Staged>,
+    /// When the first of what waits for the next commit came.
+    since: Option<Time>,
+    under_way: Option<(Group, Vec<Staged>)>,
+    /// Bytes of the commit under way.
+    bytes: usize,
+    /// How many the last commit had, and when it was done.
+    before: usize,
+    ended: Time,
+    /// What is to be looked at again when a commit is done.
+    followers: BTreeMap<Group, Vec<Job>>,
+    pub(super) failure: Option<StoreFailure>,
+    /// Whether the store has nothing yet.
+    is_new: bool,
+}
+
+impl Commits {
+    pub(super) const fn new(is_new: bool) -> Self {
+        Self {
+            staged: Vec::new(),
+            since: None,
+            under_way: None,
+            bytes: 0,
+            before: 1,
+            ended: Time::from_millis(0),
+            followers: BTreeMap::new(),
+            failure: None,
+            is_new,
+        }
+    }
+
+    /// Whether nothing is under way, nor to come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.staged.is_empty() && self.under_way.is_none() && self.followers.is_empty()
+    }
+
+    /// When the next commit is due, at the latest.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        if self.under_way.is_some() || self.failure == Some(StoreFailure::Failed) {
+            return None;
+        }
+        let retry = self.failure.map(|_| self.ended.plus(FULL_WAIT_MS));
+        let due = self.since?.plus(GROUP_WAIT_MS);
+        Some(retry.map_or(due, |retry| retry.max(due)))
+    }
+}
+
+impl Hub {
+    /// Takes a publish: with a store, into the next commit.
+    pub(super) fn stage(
+        &mut self,
+        now: Now,
+        origin: Origin,
+        publish: Publish,
+        stored: Option<&Stored>,
+        follows: bool,
+    ) {
+        if self.draining.is_some() {
+            return self.answer(now, origin, Err(Error::Draining));
+        }
+        let from = match &origin {
+            Origin::Ticket(_) => None,
+            Origin::Client { user, .. } => Some(*user),
+        };
+        let admission = match self.bus.admit(now, from, &publish, stored) {
+            Err(error) => return self.answer(now, origin, Err(error)),
+            Ok(Admitted::Retry(receipt)) => return self.answer(now, origin, Ok(receipt)),
+            Ok(Admitted::Wait(group)) => return self.follow(now, group, origin, publish),
+            Ok(Admitted::New(admission)) => admission,
+        };
+        let is_kept = publish.draft.retention == Retention::Kept;
+        if let Some(work) = self.work.as_ref().filter(|_| is_kept) {
+            let waiting = self.bus.waiting_bytes() + work.commits.bytes;
+            let refusal = match work.commits.failure {
+                Some(StoreFailure::Failed) => Some(BROKEN),
+                _ if waiting > WAITING_BYTES_MAX => Some(BEHIND),
+                _ => None,
+            };
+            if let Some(refusal) = refusal {
+                return self.answer(now, origin, Err(refusal));
+            }
+        }
+        // An ephemeral event comes after what was published to its rooms before.
+        let before = self.bus.last_under_way(&admission);
+        if let Some(group) = before.filter(|_| !is_kept && !follows) {
+            return self.follow(now, group, origin, publish);
+        }
+        let (tasks, users) = (&self.tasks, &self.users);
+        let connected = |room| match room {
+            RoomId::Task(task) => tasks.members(task).len(),
+            RoomId::User(user) => users.members(user).len(),
+        };
+        let prepared = self.bus.prepare(now, from, publish, admission, connected);
+        if self.work.is_some() && is_kept {
+            self.mark_waiting(now, &origin);
+            let prepared = Box::new(prepared);
+            return self.put_staged(now, Staged::Publish { prepared, origin });
+        }
+        self.made_known(now, prepared, origin);
+    }
+
+    fn made_known(&mut self, now: Now, prepared: Prepared, origin: Origin) {
+        let published = self.bus.apply(prepared);
+        if let Some(entry) = published.entry {
+            self.told(now, &entry);
+        }
+        self.answer(now, origin, Ok(published.receipt));
+    }
+
+    fn mark_waiting(&mut self, now: Now, origin: &Origin) {
+        if let Origin::Client { conn, .. } = origin {
+            self.begin_waiting(now, *conn);
+        }
+    }
+
+    /// Looks at a publish again when a commit is done.
+    fn follow(&mut self, now: Now, group: Group, origin: Origin, publish: Publish) {
+        self.mark_waiting(now, &origin);
+        if let Some(work) = &mut self.work {
+            let followers = work.commits.followers.entry(group).or_default();
+            followers.push(Job::Publish {
+                origin,
+                publish,
+                follows: true,
+            });
+        }
+    }
+
+    /// A read of notifications, which is done when its event is safe.
+    pub(super) fn stage_read(
+        &mut self,
+        now: Now,
+        (conn, user): (ConnId, UserId),
+        reference: Option<Ref>,
+        prepared: Prepared,
+    ) {
+        self.begin_waiting(now, conn);
+        let staged = Staged::Read {
+            prepared: Box::new(prepared),
+            user,
+            conn,
+            reference,
+        };
+        self.put_staged(now, staged);
+    }
+
+    /// An answer that is given when what the journal has now is safe.
+    pub(super) fn stage_reply(
+        &mut self,
+        now: Now,
+        conn: ConnId,
+        reference: Option<Ref>,
+        returned: Returned,
+    ) {
+        self.begin_waiting(now, conn);
+        let staged = Staged::Reply {
+            conn,
+            reference,
+            returned,
+        };
+        self.put_staged(now, staged);
+    }
+
+    fn put_staged(&mut self, now: Now, staged: Staged) {
+        if self.store_failure() == Some(StoreFailure::Failed) {
+            return self.fail(now, staged, &BROKEN);
+        }
+        if let Some(work) = &mut self.work {
+            work.commits.since.get_or_insert(now.time);
+            work.commits.staged.push(staged);
+        }
+    }
+
+    /// Whether nothing is on its way to the store or from it, or what is can't get there.
+    pub(super) fn is_at_rest(&mut self) -> bool {
+        let Some(work) = &self.work else { return true };
+        let idle = work.commits.is_idle() && work.jobs.is_empty();
+        let stuck = work.commits.failure.is_some();
+        idle && (stuck || self.bus.journal().is_none_or(|journal| journal.is_empty()))
+    }
+
+    /// Hands the next commit to the driver, if it is due.
+    pub(super) fn commit(&mut self, now: Now) {
+        let Some(work) = &mut self.work else { return };
+        let commits = &mut work.commits;
+        let broken = commits.failure == Some(StoreFailure::Failed);
+        let Some(journal) = self.bus.journal().filter(|_| !broken) else {
+            return;
+        };
+        if commits.under_way.is_some() || (commits.staged.is_empty() && journal.is_empty()) {
+            return;
+        }
+        let since = *commits.since.get_or_insert(now.time);
+        let idle = since.since(commits.ended) >= GROUP_WAIT_MS;
+        let expected = if idle {
+            1
+        } else {
+            commits.before.clamp(1, GROUP_OPS)
+        };
+        let due = commits.staged.len() >= expected
+            || journal.bytes() >= GROUP_BYTES
+            || commits
+                .deadline()
+                .is_some_and(|deadline| deadline <= now.time)
+            || self.draining.is_some()
+            || commits.is_new;
+        if !due {
+            return;
+        }
+        commits.bytes = journal.bytes();
+        let (group, changes) = journal.take();
+        let staged = std::mem::take(&mut commits.staged);
+        commits.before = staged.len();
+        commits.since = None;
+        commits.under_way = Some((group, staged));
+        self.effects.push_back(Effect::Commit(changes));
+    }
+
+    /// The commit under way was done, or failed.
+    pub(super) fn committed(&mut self, now: Now, result: Result<(), StoreFailure>) {
+        let Some(work) = &mut self.work else { return };
+        let Some((group, staged)) = work.commits.under_way.take() else {
+            return;
+        };
+        work.commits.ended = now.time;
+        work.commits.bytes = 0;
+        work.commits.failure = result.err();
+        match result {
+            Ok(()) => {
+                work.commits.is_new = false;
+                if let Some(journal) = self.bus.journal() {
+                    journal.settle(group);
+                }
+                for staged in staged {
+                    self.finish(now, staged);
+                }
+            }
+            Err(failure) => {
+                // What came meanwhile was built on it.
+                let later = std::mem::take(&mut work.commits.staged);
+                work.commits.since = None;
+                let is_new = work.commits.is_new;
+                if let Some(journal) = self.bus.journal() {
+                    journal.discard(is_new);
+                }
+                let error = match failure {
+                    StoreFailure::Full => Error::StoreFull,
+                    StoreFailure::Failed => BROKEN,
+                };
+                for staged in staged.into_iter().chain(later) {
+                    self.fail(now, staged, &error);
+                }
+            }
+        }
+        let Some(work) = &mut self.work else { return };
+        let followers = &mut work.commits.followers;
+        let ready = match (result, followers.keys().find(|of| **of > group).copied()) {
+            (Ok(()), Some(next)) => {
+                let later = followers.split_off(&next);
+                std::mem::replace(followers, later)
+            }
+            (Ok(()), None) | (Err(_), _) => std::mem::take(followers),
+        };
+        for job in ready.into_values().flatten() {
+            self.run(now, job);
+        }
+    }
+
+    fn finish(&mut self, now: Now, staged: Staged) {
+        match staged {
+            Staged::Publish { prepared, origin } => self.made_known(now, *prepared, origin),
+            Staged::Read {
+                prepared,
+                user,
+                conn,
+                reference,
+            } => {
+                let returned = self.read_is_known(now, user, *prepared);
+                self.reply(now, conn, reference.as_ref(), &Ok(returned));
+                self.end_waiting(conn);
+            }
+            Staged::Reply {
+                conn,
+                reference,
+                returned,
+            } => {
+                self.reply(now, conn, reference.as_ref(), &Ok(returned));
+                self.end_waiting(conn);
+            }
+        }
+    }
+
+    fn fail(&mut self, now: Now, staged: Staged, error: &Error) {
+        match staged {
+            Staged::Publish { origin, .. } => self.answer(now, origin, Err(error.clone())),
+            Staged::Read {
+                conn, reference, ..
+            }
+            | Staged::Reply {
+                conn, reference, ..
+            } => {
+                self.reply(now, conn, reference.as_ref(), &Err(error.clone()));
+                self.end_waiting(conn);
+            }
+        }
+    }
+}
