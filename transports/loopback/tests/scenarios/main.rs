@@ -35,7 +35,14 @@ use std::ops::RangeInclusive;
 use std::process::Command;
 
 /// What is not played again: scripts that choose whether there is a store, and what is so in memory only.
-const ONCE: [&str; 3] = ["restart::", "store::", "store_failures::"];
+const ONCE: [&str; 6] = [
+    "restart::",
+    "store::",
+    "store_failures::",
+    "inbox::a_device_whose_room_began_anew_while_it_was_away_gets_all_that_is_kept",
+    "inbox::inboxes_are_bounded_in_bytes_and_the_one_idle_longest_is_forgotten",
+    "resume::a_room_that_was_forgotten_for_want_of_memory_tells_its_members_of_a_new_epoch",
+];
 
 /// The same scripts, in a process of their own, in which each world has a store that answers at once.
 #[test]
