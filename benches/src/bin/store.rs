@@ -1,6 +1,7 @@
 //! What a durable commit costs, beside `fdatasync` of as many bytes on the same disk in the same run.
 //!
 //! `store [DIR] [SECONDS]` commits with 1, 64 and 1,000 batches in flight, SECONDS each, in turns with the `fdatasync`s.
+//! Then, as a hub does that groups by itself, one commit at a time of 1, 64 and 1,000 publishes.
 //! `store open [DIR] [ROWS]` fills a file and opens it: closed, closed without verification, and as a killed process leaves it.
 #![forbid(unsafe_code)]
 #![expect(
@@ -41,21 +42,27 @@ fn main() -> Outcome<()> {
     let done = if opening {
         open(&dir, number.unwrap_or(1_000_000))
     } else {
-        commits(&dir, Duration::from_secs(number.unwrap_or(5)))
+        let each = Duration::from_secs(number.unwrap_or(5));
+        commits(&dir, each).and_then(|()| groups(&dir, each))
     };
     std::fs::remove_dir_all(&dir)?;
     done
 }
 
-/// What a publish to a user's room with an id writes, about.
 fn batch(number: u64) -> Batch {
+    let mut batch = Batch::new();
+    publish(&mut batch, number);
+    batch
+}
+
+/// What a publish to a user's room with an id writes, about.
+fn publish(batch: &mut Batch, number: u64) {
     let (room, seq) = (number % ROOMS, number.to_be_bytes());
     let key = |parts: &[&[u8]]| parts.concat();
     let room = key(&[b"u", &room.to_be_bytes()]);
     // Publishers' ids are random: a mix of the number, so that runs are alike.
     let id = u128::from(number).wrapping_mul(0x2545_f491_4f6c_dd1d_9e37_79b9_7f4a_7c15);
     let id = format!("{id:032x}{:04}", number % 10_000);
-    let mut batch = Batch::new();
     batch
         .put(Table::Rooms, room.clone(), vec![b'r'; 100])
         .put(Table::Entries, key(&[&room, &seq]), vec![b'x'; 400])
@@ -63,7 +70,6 @@ fn batch(number: u64) -> Batch {
         .put(Table::Ids, id.clone(), vec![b'i'; 120])
         .put(Table::IdTimes, key(&[&seq, id.as_bytes()]), [])
         .put(Table::Meta, b"head", [0; 16]);
-    batch
 }
 
 fn commits(dir: &Path, each: Duration) -> Outcome<()> {
@@ -89,8 +95,7 @@ fn commits(dir: &Path, each: Duration) -> Outcome<()> {
             }
             store.close()?;
             taken.sort_unstable();
-            let at = |share: usize| taken.get(taken.len() * share / 100).copied();
-            let ms = |share| at(share).unwrap_or_default().as_secs_f64() * 1e3;
+            let ms = |share| percentile_ms(&taken, share);
             let rate = taken.len() as f64 / wall.as_secs_f64();
             let floor = f64::from(syncs) / each.as_secs_f64();
             println!(
@@ -103,6 +108,50 @@ fn commits(dir: &Path, each: Duration) -> Outcome<()> {
         }
     }
     Ok(())
+}
+
+/// One commit at a time, each of a group of publishes.
+fn groups(dir: &Path, each: Duration) -> Outcome<()> {
+    for group in [1, 64, 1_000] {
+        let file = dir.join(format!("group-{group}"));
+        let store = Store::open(&file, Options::default())?;
+        let mut taken = Vec::new();
+        let (mut number, mut syncs, mut wall) = (0, 0, Duration::ZERO);
+        for _ in 0..ROUNDS {
+            let began = Instant::now();
+            while began.elapsed() < each / ROUNDS {
+                let mut batch = Batch::new();
+                for _ in 0..group {
+                    number += 1;
+                    publish(&mut batch, number);
+                }
+                let since = Instant::now();
+                smol::block_on(store.commit(batch))?;
+                taken.push(since.elapsed());
+            }
+            wall += began.elapsed();
+            syncs += fdatasyncs(&dir.join("floor"), group, each / ROUNDS)?;
+        }
+        store.close()?;
+        taken.sort_unstable();
+        let rate = taken.len() as f64 / wall.as_secs_f64();
+        let floor = f64::from(syncs) / each.as_secs_f64();
+        println!(
+            "group={group} publishes_per_s={:.0} commits_per_s={rate:.0} p50_ms={:.2} p99_ms={:.2} \
+             fdatasyncs_per_s={floor:.0} commits_per_fdatasync={:.2}",
+            rate * group as f64,
+            percentile_ms(&taken, 50),
+            percentile_ms(&taken, 99),
+            rate / floor,
+        );
+    }
+    Ok(())
+}
+
+/// Of what is sorted.
+fn percentile_ms(taken: &[Duration], share: usize) -> f64 {
+    let at = taken.get(taken.len() * share / 100).copied();
+    at.unwrap_or_default().as_secs_f64() * 1e3
 }
 
 /// Keeps so many commits in flight; each that is answered is followed by another.
