@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod assets;
+mod data;
 #[cfg(test)]
 mod documentation;
 mod logs;
@@ -11,6 +12,7 @@ mod secrets;
 mod settings;
 mod signals;
 mod sources;
+mod storage;
 mod welcome;
 
 use std::fmt::Display;

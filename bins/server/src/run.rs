@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::path;
 use std::process::ExitCode;
 use std::rc::Rc;
 
@@ -19,6 +20,7 @@ use crate::secrets::{self, SecretError, Secrets};
 use crate::settings::Config;
 use crate::signals::Endings;
 use crate::sources::{ConfigError, Sources};
+use crate::storage::{Disk, OpenError};
 use crate::welcome::{Started, USERS, Welcome};
 
 /// Why the server did not run.
@@ -39,6 +41,8 @@ pub(crate) enum StartError {
     Random(getrandom::Error),
     #[error("can't watch for signals: {0}")]
     Signals(io::Error),
+    #[error(transparent)]
+    Store(#[from] OpenError),
 }
 
 /// What to do where an address can't be had.
@@ -104,10 +108,22 @@ fn serve(
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(StartError::Random)?;
     let executor = Rc::new(LocalExecutor::new());
-    let hub = Hub::new(config.limits.clone(), seed);
     let verifier = credentials.clone();
     let verify = move |token: &Token, now: Now| verifier.client(token.expose(), now.wall);
-    let shard = Shard::new(hub, Native::default(), config.socket, verify, &executor);
+    let (limits, native) = (config.limits.clone(), Native::default());
+    let (shard, disk) = if config.memory {
+        let hub = Hub::new(limits, seed);
+        let shard = Shard::new(hub, native, config.socket, verify, &executor);
+        (shard, None)
+    } else {
+        let disk = Disk::open(&config.data, config.durability, &limits)?;
+        let hub = disk.restore(limits, seed)?;
+        let (storage, socket) = (disk.clone(), config.socket);
+        let shard = Shard::with_storage(hub, storage, native, socket, verify, &executor);
+        let restored = async_io::block_on(executor.run(shard.restored()));
+        restored.map_err(|failure| disk.unwritable(failure))?;
+        (shard, Some(disk))
+    };
     let listener = Listener::bind(config.listen.address, config.listener)?;
     let open_files = open_files::raise_limit();
     let mut endings = Endings::watch().map_err(StartError::Signals)?;
@@ -148,10 +164,17 @@ fn serve(
                     "not all clients left in time"
                 );
             }
+            if let Some(disk) = &disk {
+                disk.close().await;
+            }
             0
         };
         let at_once = async { endings.next().await.code() };
-        smol::future::or(drained, at_once).await
+        let code = smol::future::or(drained, at_once).await;
+        if let Some(disk) = &disk {
+            disk.abandon();
+        }
+        code
     });
     let code = async_io::block_on(executor.run(ending));
     Ok(ExitCode::from(code))
@@ -166,6 +189,9 @@ fn announce(
     wall: Wall,
 ) -> Result<(), StartError> {
     if config.dev {
+        // As a path that holds in any folder, where the system tells it.
+        let data = (!config.memory).then(|| path::absolute(&config.data));
+        let data = data.map(|data| data.unwrap_or_else(|_| config.data.clone()));
         let mut task = [0; 16];
         getrandom::fill(&mut task).map_err(StartError::Random)?;
         let tokens = USERS.map(|user| dev_token(&credentials.tokens, UserId::new(user), wall));
@@ -175,6 +201,7 @@ fn announce(
             tokens,
             task: TaskId::new(Builder::from_random_bytes(task).into_uuid()),
             started: Started::find(),
+            data: data.as_deref(),
         };
         // Nobody may be reading; the server serves all the same.
         let _ = write!(io::stdout().lock(), "{welcome}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use fanfare_core::Limits;
+use fanfare_store::Durability;
 use fanfare_websocket::{ListenerLimits, Origins, SocketLimits};
 use tracing_subscriber::EnvFilter;
 
@@ -16,8 +17,14 @@ pub(crate) const PREFIX: &str = "FANFARE_";
 /// The setting that only a flag or the environment can give.
 pub(crate) const CONFIG: &str = "config";
 
+/// The setting that `--memory` contradicts.
+pub(crate) const DATA: &str = "data";
+
 /// Fewest bytes of a request's head that can be a limit.
 const HEAD_BYTES_MIN: usize = 8 << 10;
+
+/// Most bytes of a publish that is kept: a row of the store has 16 MiB at most, and the event has more than its data.
+const PUBLISH_BYTES_MAX: usize = 8 << 20;
 
 /// Everything that can be set, as the server uses it.
 #[derive(Clone, Debug)]
@@ -25,6 +32,9 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) config: Option<PathBuf>,
     pub(crate) dev: bool,
+    pub(crate) data: PathBuf,
+    pub(crate) memory: bool,
+    pub(crate) durability: Durability,
     pub(crate) drain_timeout_ms: u64,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
@@ -49,6 +59,9 @@ impl Default for Config {
             },
             config: None,
             dev: false,
+            data: PathBuf::from("./fanfare-data"),
+            memory: false,
+            durability: Durability::Immediate,
             drain_timeout_ms: 10_000,
             log: "info".to_owned(),
             log_format: LogFormat::Auto,
@@ -67,9 +80,22 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What can't be together, or not at all, though each value by itself is well-formed.
-    pub(crate) fn contradictions(&self) -> Vec<String> {
+    /// What can't be together, or not at all, though each value by itself is well-formed. `data` is the spelling in which
+    /// a folder for the data was named, where it was.
+    pub(crate) fn contradictions(&self, data: Option<&str>) -> Vec<String> {
         let mut found = Vec::new();
+        if let Some(data) = data.filter(|_| self.memory) {
+            found.push(format!(
+                "--memory keeps nothing, and {data} says where to keep it: leave one of them out"
+            ));
+        }
+        if !self.memory && self.limits.data_bytes > PUBLISH_BYTES_MAX {
+            found.push(format!(
+                "publish-bytes is above {}, which is the most that the store keeps as one event: lower it, or keep \
+                 nothing by --memory",
+                size_text(PUBLISH_BYTES_MAX)
+            ));
+        }
         if self.dev && !self.listen.address.ip().is_loopback() {
             found.push(format!(
                 "--dev hands out tokens to whoever asks, so it listens on loopback only, not on {}: leave --listen \
@@ -107,6 +133,7 @@ pub(crate) enum LogFormat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
     Server,
+    Store,
     Access,
     Limits,
 }
@@ -114,11 +141,12 @@ pub(crate) enum Group {
 impl Group {
     /// In the order of `--help`.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 3] = [Self::Server, Self::Access, Self::Limits];
+    pub(crate) const ALL: [Self; 4] = [Self::Server, Self::Store, Self::Access, Self::Limits];
 
     pub(crate) fn heading(self) -> &'static str {
         match self {
             Self::Server => "Server",
+            Self::Store => "What is kept",
             Self::Access => "Who may",
             Self::Limits => "Limits",
         }
@@ -132,6 +160,8 @@ enum Field {
     Name(fn(&mut Config) -> &mut Option<String>),
     Origins(fn(&mut Config) -> &mut Origins),
     Path(fn(&mut Config) -> &mut Option<PathBuf>),
+    Folder(fn(&mut Config) -> &mut PathBuf),
+    Durability(fn(&mut Config) -> &mut Durability),
     Listen(fn(&mut Config) -> &mut Listen),
     LogFormat(fn(&mut Config) -> &mut LogFormat),
     /// Milliseconds.
@@ -168,6 +198,9 @@ pub(crate) static SETTINGS: &[Setting] = &[
     setting("drain-timeout", Group::Server, Field::Time(|c| &mut c.drain_timeout_ms), "How long clients may take to leave after SIGINT or SIGTERM"),
     setting("log", Group::Server, Field::Filter(|c| &mut c.log), "What is logged: a level (error, warn, info, debug, trace, off), or `target=level` pairs with commas"),
     setting("log-format", Group::Server, Field::LogFormat(|c| &mut c.log_format), "text, json, or auto: text on a terminal, JSON otherwise; to standard error"),
+    setting(DATA, Group::Store, Field::Folder(|c| &mut c.data), "Folder in which everything is kept; it is made where it is missing"),
+    setting("memory", Group::Store, Field::Switch(|c| &mut c.memory), "Keeps everything in memory only: a restart begins anew"),
+    setting("durability", Group::Store, Field::Durability(|c| &mut c.durability), "When a publish is answered: immediate, when it is on the disk; relaxed, when the system has it, so that a loss of power may take the last ones"),
     setting("token-secret-file", Group::Access, Field::Path(|c| &mut c.token_secret_file), "File that holds the secret which signs clients' tokens, instead of FANFARE_TOKEN_SECRET"),
     setting("api-key-file", Group::Access, Field::Path(|c| &mut c.api_key_file), "File that holds the back ends' key, instead of FANFARE_API_KEY"),
     setting("token-issuer", Group::Access, Field::Name(|c| &mut c.token_issuer), "The `iss` that tokens must have; without it, any or none"),
@@ -237,6 +270,8 @@ impl Setting {
             Field::Name(_) => "NAME",
             Field::Origins(_) => "LIST",
             Field::Path(_) => "PATH",
+            Field::Folder(_) => "DIR",
+            Field::Durability(_) => "WHEN",
             Field::Listen(_) => "ADDRESS:PORT",
             Field::LogFormat(_) => "FORMAT",
             Field::Time(_) => "TIME",
@@ -253,6 +288,8 @@ impl Setting {
             Field::Filter(at) => Some(at(config).clone()),
             Field::Listen(at) => Some(at(config).text.clone()),
             Field::LogFormat(_) => Some("auto".to_owned()),
+            Field::Folder(at) => Some(at(config).display().to_string()),
+            Field::Durability(_) => Some("immediate".to_owned()),
             Field::Time(at) => {
                 Some(humantime::format_duration(Duration::from_millis(*at(config))).to_string())
             }
@@ -273,6 +310,8 @@ impl Setting {
             Field::Name(at) => *at(config) = Some(text.to_owned()),
             Field::Origins(at) => *at(config) = origins(text)?,
             Field::Path(at) => *at(config) = Some(PathBuf::from(text)),
+            Field::Folder(at) => *at(config) = folder(text)?,
+            Field::Durability(at) => *at(config) = durability(text)?,
             Field::Listen(at) => *at(config) = listen(text)?,
             Field::LogFormat(at) => *at(config) = log_format(text)?,
             Field::Time(at) => *at(config) = milliseconds(text)?,
@@ -321,6 +360,19 @@ fn log_format(text: &str) -> Result<LogFormat, String> {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
         _ => Err("expected auto, text or json".to_owned()),
+    }
+}
+
+fn folder(text: &str) -> Result<PathBuf, String> {
+    let folder = (!text.is_empty()).then(|| PathBuf::from(text));
+    folder.ok_or_else(|| "expected a folder".to_owned())
+}
+
+fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "immediate" => Ok(Durability::Immediate),
+        "relaxed" => Ok(Durability::Relaxed),
+        _ => Err("expected immediate or relaxed".to_owned()),
     }
 }
 

@@ -151,6 +151,8 @@ pub(crate) fn read(
             given.entry(name).or_insert(value);
         }
     }
+    let data = given.get(settings::DATA);
+    let data = data.map(|data| format!("{} {}", data.place.spell(settings::DATA), data.place));
     let mut config = Config::default();
     for (name, value) in given {
         let Some(setting) = settings::find(name) else {
@@ -168,7 +170,7 @@ pub(crate) fn read(
     }
     errors.extend(
         config
-            .contradictions()
+            .contradictions(data.as_deref())
             .into_iter()
             .map(ConfigError::Combination),
     );
@@ -537,6 +539,9 @@ mod tests {
             (&["--log-format", "xml"], &[], "", "`--log-format` on the command line is `xml`: expected auto, text or json"),
             (&["--api-key", "s3cret"], &[], "", "`--api-key` on the command line: a secret does not belong there"),
             (&["--drain-timout", "1s"], &[], "", "a similar argument exists: '--drain-timeout'"),
+            (&["--durability", "none"], &[], "", "`--durability` on the command line is `none`: expected immediate or relaxed"),
+            (&["--memory"], &[("FANFARE_DATA", "/d")], "", "--memory keeps nothing, and FANFARE_DATA in the environment says where to keep it: leave one of them out"),
+            (&["--publish-bytes", "9MiB"], &[], "", "publish-bytes is above 8MiB"),
             (&["--config", "/nowhere/f.toml"], &[], "", "/nowhere/f.toml: No such file"),
         ];
         for (arguments, environment, file, message) in rows {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
+use std::path::Path;
 
 use fanfare_core::TaskId;
 
@@ -19,6 +20,8 @@ pub(crate) struct Welcome<'a> {
     /// A task that nobody has heard of.
     pub(crate) task: TaskId,
     pub(crate) started: Started,
+    /// The folder in which everything is kept; none where it is in memory.
+    pub(crate) data: Option<&'a Path>,
 }
 
 /// How the server was started, and so how the command line can be.
@@ -63,7 +66,18 @@ impl Display for Welcome<'_> {
             tokens: [seven, eight],
             task,
             started,
+            data,
         } = self;
+        let kept = match data {
+            Some(folder) => {
+                let folder = folder.display().to_string();
+                let word = quoted(&folder);
+                format!(
+                    "What is published is kept in {folder}; once it has ended, `rm -r {word}` begins anew."
+                )
+            }
+            None => "What is published is kept in memory: the next start begins anew.".to_owned(),
+        };
         let [token_secret, api_key] =
             [&secrets.token_secret, &secrets.api_key].map(|secret| quoted(secret));
         write!(
@@ -107,6 +121,7 @@ A client of your own opens one of these, with ?token= and a token that is good f
   user 7  {seven}
   user 8  {eight}
 
+{kept}
 Ctrl-C ends it.
 "#,
             version = env!("CARGO_PKG_VERSION"),

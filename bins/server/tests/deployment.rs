@@ -63,6 +63,7 @@ fn start(document: &str, folder: &Path) -> Server {
             .unwrap()
             .replace("/etc/fanfare", folder)
             .replace("%d", folder)
+            .replace("%S", folder)
     };
     let (started, environment) = (value("ExecStart="), value("Environment="));
     let mut arguments: Vec<_> = started.split(' ').skip(1).collect();

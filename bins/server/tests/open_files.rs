@@ -28,7 +28,7 @@ fn raise_own_limit() {
 #[test]
 fn a_thousand_clients_that_connect_at_once_are_all_served_though_the_soft_limit_was_64() {
     raise_own_limit();
-    let server = Server::limited("-S -n 64", &["--connections-per-user", "2000"]);
+    let server = Server::in_shell("ulimit -S -n 64", &["--connections-per-user", "2000"]);
     let mut scene = Scene::of(server);
     // While the server stands still they are the system's: who is too many for its queue would wait here.
     scene.signal(Signal::STOP);
@@ -59,8 +59,11 @@ fn a_thousand_clients_that_connect_at_once_are_all_served_though_the_soft_limit_
 
 #[test]
 fn the_limit_that_holds_is_in_the_log() {
-    for (limits, open_files) in [("-n 64", 64), ("-S -n 32 && ulimit -H -n 96", 96)] {
-        let log = Server::limited(limits, &[]).log_until("listening");
+    for (limits, open_files) in [
+        ("ulimit -n 64", 64),
+        ("ulimit -S -n 32 && ulimit -H -n 96", 96),
+    ] {
+        let log = Server::in_shell(limits, &[]).log_until("listening");
         let line = log.lines().find(|line| line.contains("listening")).unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         assert_eq!(line["open_files"], open_files, "{limits}: {line}");
@@ -69,7 +72,7 @@ fn the_limit_that_holds_is_in_the_log() {
 
 #[test]
 fn without_descriptors_those_who_are_connected_are_served_and_others_when_there_is_room_again() {
-    let server = Server::limited("-n 40", &["--handshake-timeout", "1h"]);
+    let server = Server::in_shell("ulimit -n 40", &["--handshake-timeout", "1h"]);
     let mut scene = Scene::of(server);
     let mut client = scene.client();
     let idle: Vec<TcpStream> = (0..40).map(|_| scene.connect()).collect();

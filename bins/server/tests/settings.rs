@@ -10,12 +10,7 @@ mod server;
 
 use std::process::Output;
 
-use server::{API_KEY, TOKEN_SECRET, command};
-
-const SECRETS: [(&str, &str); 2] = [
-    ("FANFARE_TOKEN_SECRET", TOKEN_SECRET),
-    ("FANFARE_API_KEY", API_KEY),
-];
+use server::{SECRETS, command};
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {
     let Output {
@@ -120,7 +115,8 @@ fn settings_that_are_wrong_are_named_and_exit_2() {
         (vec!["--listen", "8080"], vec![], "expected ADDRESS:PORT".to_owned()),
         (vec!["--head-bytes", "1KiB"], vec![], "head-bytes is below 8KiB".to_owned()),
         (vec!["--dev", "--listen", "0.0.0.0:0"], vec![], "--dev hands out tokens to whoever asks".to_owned()),
-        (vec!["--data", "x"], vec![], "unexpected argument '--data'".to_owned()),
+        (vec!["--zebra", "x"], vec![], "unexpected argument '--zebra'".to_owned()),
+        (vec!["--memory", "--data", "x"], vec![], "--memory keeps nothing, and --data on the command line says where to keep it".to_owned()),
     ];
     for (arguments, environment, message) in rows {
         let (code, _, error) = run(&arguments, &[environment, SECRETS.to_vec()].concat());
@@ -147,6 +143,7 @@ fn help_and_version_are_answered_with_0() {
     assert_eq!(code, Some(0));
     for text in [
         "Server:",
+        "What is kept:",
         "Who may:",
         "Limits:",
         "--drain-timeout",

@@ -24,7 +24,13 @@ impl Server {
     /// Starts it on a free port, and waits until it listens.
     pub(crate) fn start() -> Outcome<Self> {
         let mut child = pinned("fanfare-server", "LOAD_SERVER_CPU")?
-            .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
+            .args([
+                "--listen",
+                "127.0.0.1:0",
+                "--log-format",
+                "json",
+                "--memory",
+            ])
             .env("FANFARE_TOKEN_SECRET", TOKEN_SECRET)
             .env("FANFARE_API_KEY", API_KEY)
             .stderr(Stdio::piped())

@@ -29,6 +29,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const TOKEN_SECRET: &str = "token-secret-of-the-tests-0123456789";
 pub(crate) const API_KEY: &str = "api-key-of-the-tests-0123456789abcdef";
+pub(crate) const SECRETS: [(&str, &str); 2] = [
+    ("FANFARE_TOKEN_SECRET", TOKEN_SECRET),
+    ("FANFARE_API_KEY", API_KEY),
+];
 pub(crate) const TASK: &str = "550e8400-e29b-41d4-a716-446655440000";
 /// Who issues tokens, and for whom: claims that count where they are configured.
 pub(crate) const OURS: &str = r#""iss":"https://id.example","aud":"fanfare""#;
@@ -39,7 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fanfare-server");
 
-/// The binary with nothing of this process's environment that is Fanfare's.
+/// The binary with nothing of this process's environment that is Fanfare's. Without `--data` it keeps nothing, so that no
+/// test finds what another one left.
 pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     prepare(Command::new(BINARY), arguments, environment)
 }
@@ -49,6 +54,9 @@ fn prepare(mut command: Command, arguments: &[&str], environment: &[(&str, &str)
         if name.to_string_lossy().starts_with("FANFARE_") {
             command.env_remove(name);
         }
+    }
+    if !arguments.contains(&"--data") {
+        command.env("FANFARE_MEMORY", "true");
     }
     command.args(arguments).envs(environment.iter().copied());
     command
@@ -76,10 +84,10 @@ impl Server {
         Self::run(Command::new(BINARY), arguments)
     }
 
-    /// Such a one whose limits are what the shell's `ulimit` makes of these words.
-    pub(crate) fn limited(limits: &str, arguments: &[&str]) -> Self {
+    /// Such a one that a shell becomes, after it has done this.
+    pub(crate) fn in_shell(first: &str, arguments: &[&str]) -> Self {
         let mut shell = Command::new("sh");
-        let script = format!(r#"ulimit {limits} && exec "$0" "$@""#);
+        let script = format!(r#"{first} && exec "$0" "$@""#);
         shell.args(["-c", &script, BINARY]);
         Self::run(shell, arguments)
     }
