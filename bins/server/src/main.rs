@@ -1,4 +1,5 @@
-//! `fanfare-server`: broadcasts events to WebSocket clients, and takes them from back ends by HTTP.
+//! `fanfare-server`: broadcasts events to WebSocket clients, and takes them from back ends by HTTP. Of a server that does
+//! not run, `fanfare-server store` looks after the data.
 #![forbid(unsafe_code)]
 
 mod assets;
@@ -13,6 +14,7 @@ mod settings;
 mod signals;
 mod sources;
 mod storage;
+mod store;
 mod welcome;
 
 use std::fmt::Display;
@@ -29,6 +31,10 @@ fn main() -> ExitCode {
         Ok(sources) => sources,
         Err(Stop::Arguments(error)) => error.exit(),
         Err(Stop::Wrong(errors)) => return complain(&errors, WRONG_SETTINGS),
+        Err(Stop::Store(maintenance)) => {
+            let done = store::run(&maintenance);
+            return done.map_or_else(|error| complain(&[error], 1), |()| ExitCode::SUCCESS);
+        }
     };
     match run::run(&sources) {
         Ok(code) => code,

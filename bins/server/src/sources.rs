@@ -9,12 +9,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::StyledStr;
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, ArgMatches, Command, FromArgMatches as _};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::secrets::{self, Secret};
 use crate::settings::{self, Config, SETTINGS, Setting};
+use crate::store;
 
 /// Bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -116,6 +117,8 @@ pub(crate) enum Stop {
     /// `--help`, `--version`, or arguments that are none.
     Arguments(clap::Error),
     Wrong(Vec<ConfigError>),
+    /// Not to serve was asked for.
+    Store(store::Maintenance),
 }
 
 /// A value as it was given, not yet understood.
@@ -141,6 +144,10 @@ pub(crate) fn read(
     let mut matches = command()
         .try_get_matches_from(arguments)
         .map_err(Stop::Arguments)?;
+    if let Some((_, matches)) = matches.subcommand() {
+        let maintenance = store::Maintenance::from_arg_matches(matches);
+        return Err(maintenance.map_or_else(Stop::Arguments, Stop::Store));
+    }
     let mut errors = Vec::new();
     let (mut given, secrets) = from_environment(environment, &mut errors);
     for (name, value) in from_flags(&mut matches, &mut errors) {
@@ -187,7 +194,9 @@ pub(crate) fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("Broadcasts events to the right clients, in real time: WebSockets for people, HTTP for back ends.")
         .after_help(StyledStr::from(AFTER_HELP))
-        .max_term_width(110);
+        .max_term_width(110)
+        .subcommand(store::command())
+        .args_conflicts_with_subcommands(true);
     let command = SETTINGS
         .iter()
         .fold(command, |command, setting| command.arg(argument(setting)));
@@ -462,6 +471,7 @@ mod tests {
         match read(arguments, environment) {
             Ok(sources) => Ok(sources.config),
             Err(Stop::Arguments(error)) => Err(error.to_string()),
+            Err(Stop::Store(maintenance)) => Err(format!("{maintenance:?}")),
             Err(Stop::Wrong(errors)) => {
                 let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
                 Err(lines

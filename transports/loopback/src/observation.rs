@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::handshake::Handshake;
 use crate::received::Received;
 use crate::world::Restart;
-use fanfare_core::{Error, Publish, Receipt, Ticket, Time};
+use fanfare_core::{Error, Publish, Receipt, StoreFailure, Ticket, Time};
 
 /// Something that happened at a time.
 ///
@@ -87,6 +87,10 @@ pub enum Observed {
     },
     /// The hub has no connection left, and takes none.
     Drained,
+    /// The store did not commit.
+    CommitFailed(StoreFailure),
+    /// The store did not read.
+    ReadFailed,
     /// The hub is gone, with what it had not answered, and another one is there.
     Restarted {
         /// How the former one ended.

@@ -126,6 +126,12 @@ pub enum Error {
     /// The store was closed before this was done.
     #[error("the store is closed")]
     Closed,
+    /// What is exported could not be written to where it goes.
+    #[error("can't write the export: {0}: choose another place for it")]
+    Output(Arc<io::Error>),
+    /// What is imported could not be read.
+    #[error("can't read the import: {0}: check that it can be read")]
+    Input(Arc<io::Error>),
     /// What is imported is not an export.
     #[error("line {line} of the import: {why}: make the export anew")]
     BadImport {

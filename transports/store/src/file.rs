@@ -32,12 +32,11 @@ pub(crate) fn place(file: &Path, create: bool) -> Result<Place, Error> {
             Ok(Place::There(backend(there, file)?))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let directory = directory(file);
-            if !directory.is_dir() {
-                return Err(Error::NoDirectory { file: path });
-            }
             if !create {
                 return Err(Error::NoFile { file: path });
+            }
+            if !directory(file).is_dir() {
+                return Err(Error::NoDirectory { file: path });
             }
             let (backend, new) = create_new(file)?;
             Ok(Place::New(backend, new))

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::{self, BufRead, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
@@ -105,7 +106,7 @@ pub fn check(file: impl AsRef<Path>, report: Report<'_>) -> Result<Checked, Erro
 ///
 /// # Errors
 ///
-/// As [`check`], and [`Error::Io`] of the output.
+/// As [`check`], and [`Error::Output`].
 ///
 /// ```
 /// # use fanfare_store::{Options, Store, export};
@@ -126,7 +127,7 @@ pub fn export(
     let engine = Engine::read_only(file, maintenance())?;
     let rows = total(&engine)?;
     let format = FORMAT;
-    let failed = |error| Error::io(file, "write the export of the file", error);
+    let failed = |error| Error::Output(Arc::new(error));
     line(output, &Head { format, rows }).map_err(failed)?;
     walk(&engine, report, &mut |table, row| {
         let table = table.name().to_owned();
@@ -141,7 +142,7 @@ pub fn export(
 ///
 /// # Errors
 ///
-/// [`Error::Exists`] if the file is there, [`Error::BadImport`] for a line that is not an export's or an export that was cut.
+/// [`Error::Exists`] if the file is there, [`Error::Input`], [`Error::BadImport`] for a line that is not an export's or an export that was cut.
 ///
 /// ```
 /// # use fanfare_store::{check, import};
@@ -256,7 +257,7 @@ fn fill(
     new: &Path,
 ) -> Result<u64, Error> {
     let file = engine.view().file().to_path_buf();
-    let mut lines = Lines::new(input, file.clone());
+    let mut lines = Lines::new(input);
     let bad = |line, why: String| Error::BadImport { line, why };
     let head: Head = lines
         .next()?
@@ -307,16 +308,14 @@ const LINE_MAX: u64 = 24 << 20;
 
 struct Lines<'i> {
     input: &'i mut dyn BufRead,
-    file: PathBuf,
     number: u64,
     text: Vec<u8>,
 }
 
 impl<'i> Lines<'i> {
-    fn new(input: &'i mut dyn BufRead, file: PathBuf) -> Self {
+    fn new(input: &'i mut dyn BufRead) -> Self {
         Self {
             input,
-            file,
             number: 0,
             text: Vec::new(),
         }
@@ -326,8 +325,7 @@ impl<'i> Lines<'i> {
         self.text.clear();
         let mut limited = io::Read::take(&mut *self.input, LINE_MAX);
         let read = limited.read_until(b'\n', &mut self.text);
-        if read.map_err(|error| Error::io(&self.file, "read the import for the file", error))? == 0
-        {
+        if read.map_err(|error| Error::Input(Arc::new(error)))? == 0 {
             return Ok(None);
         }
         self.number += 1;

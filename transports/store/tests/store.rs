@@ -420,7 +420,8 @@ fn a_file_that_is_no_store_of_ours_is_a_typed_error() {
         ("open", Options::default(), "stop that process"),
         ("missing/store", Options::default(), "create the directory"),
         ("text/store", Options::default(), "create the directory"),
-        ("absent", not_made, "no such file"),
+        ("absent", not_made.clone(), "no such file"),
+        ("missing/store", not_made, "no such file"),
     ];
     for (name, options, words) in cases {
         let before = fs::read(path(name)).ok();

@@ -17,7 +17,7 @@ impl World {
     #[track_caller]
     pub fn connect(&mut self, handshake: Handshake) -> Client {
         let client = self.open(handshake);
-        self.expect(client, welcome());
+        self.expect_later(client, welcome());
         client
     }
 
@@ -45,7 +45,7 @@ impl World {
     #[track_caller]
     pub fn reconnect(&mut self, client: Client) {
         self.reopen(client);
-        self.expect(client, welcome());
+        self.expect_later(client, welcome());
     }
 
     /// As [`World::reconnect`], whatever becomes of it.

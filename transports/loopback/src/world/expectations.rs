@@ -26,6 +26,19 @@ impl World {
         }
     }
 
+    /// The next thing that the client receives is this; time passes until something is there.
+    ///
+    /// # Panics
+    /// Where it is something else, or nothing; with the script so far.
+    #[track_caller]
+    pub fn expect_later(&mut self, client: Client, expected: Expected) -> Received {
+        let what = format!("{}: {expected}", self.state(client).name);
+        self.wait_for(&what, super::WAIT_MAX_MS, |world| {
+            (!world.state(client).inbox.is_empty()).then_some(())
+        });
+        self.expect(client, expected)
+    }
+
     /// The client receives these next, in this order.
     ///
     /// # Panics

@@ -74,6 +74,12 @@ impl World {
     #[track_caller]
     pub fn try_publish(&mut self, publish: Publish) -> Result<Receipt, Error> {
         let ticket = self.begin_publish(publish);
+        self.wait_answer(ticket)
+    }
+
+    /// Takes the answer to a publish; time passes until it is there.
+    #[track_caller]
+    pub fn wait_answer(&mut self, ticket: Ticket) -> Result<Receipt, Error> {
         self.wait_for("an answer to a publish", super::WAIT_MAX_MS, |world| {
             world.answer(ticket)
         })

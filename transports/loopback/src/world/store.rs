@@ -73,7 +73,7 @@ impl World {
     /// Why the hub's store takes nothing now, if it does not.
     #[must_use]
     pub fn store_failure(&self) -> Option<StoreFailure> {
-        self.hub.store_failure()
+        self.store.as_ref().and_then(|_| self.hub.store_failure())
     }
 
     /// The hub ends, and another begins with what is in the store; with none, with nothing. All connections are cut, and
@@ -186,10 +186,16 @@ impl World {
             Work::Read(id) => store.read(id),
             Work::AnswerCommit => {
                 let result = store.answer_commit();
+                if let Err(failure) = result {
+                    self.observe(Observed::CommitFailed(failure));
+                }
                 self.feed(Input::Committed(result));
             }
             Work::AnswerRead(id) => {
                 if let Some(result) = store.answer_read(id) {
+                    if result.is_err() {
+                        self.observe(Observed::ReadFailed);
+                    }
                     self.feed(Input::Fetched { id, result });
                 }
             }

@@ -23,16 +23,21 @@ pub(crate) struct Fact {
 pub(crate) struct Room {
     pub(crate) epoch: Option<String>,
     pub(crate) events: BTreeMap<u64, Mark>,
-    /// Notifications that the user has not read.
-    pub(crate) unread: BTreeSet<u64>,
-    /// How many of them are unread and kept after each event.
-    pub(crate) counts: BTreeMap<u64, u64>,
+    /// After each event: the notifications that are kept and that the user has not read.
+    unread: BTreeMap<u64, BTreeSet<u64>>,
     pub(crate) deleted: bool,
+    /// How far it was looked through, and the last place in the order of all up to there.
+    settled: (u64, usize),
 }
 
 impl Room {
     pub(crate) fn head(&self) -> u64 {
         self.events.keys().next_back().copied().unwrap_or_default()
+    }
+
+    /// What the user of this room had not read after the event of this number.
+    pub(crate) fn unread(&self, seq: u64) -> BTreeSet<u64> {
+        self.unread.get(&seq).cloned().unwrap_or_default()
     }
 }
 
@@ -40,6 +45,8 @@ impl Room {
 pub(crate) struct History {
     pub(crate) facts: BTreeMap<Mark, Fact>,
     pub(crate) rooms: BTreeMap<RoomId, Room>,
+    /// The place of each event in the order of all, from 1, where somebody saw it.
+    pub(crate) places: BTreeMap<Mark, usize>,
 }
 
 impl History {
@@ -49,50 +56,58 @@ impl History {
 
     /// *Order*: all who see it agree which event has this number.
     pub(crate) fn number(&mut self, room: RoomId, seq: u64, mark: Mark) -> Result<(), String> {
-        let known = self.room(room);
-        let new = !known.events.contains_key(&seq);
-        if new && seq != known.head() + 1 {
-            return Err(format!("{room} went from {} to {seq}", known.head()));
+        let at_seq = *self.room(room).events.entry(seq).or_insert(mark);
+        if at_seq == mark {
+            return Ok(());
         }
-        let at_seq = *known.events.entry(seq).or_insert(mark);
-        if at_seq != mark {
-            return Err(format!("{room} has both {at_seq} and {mark} as {seq}"));
-        }
-        let before = known.events.range(..seq).next_back();
-        if before.is_some_and(|(_, other)| *other >= mark) {
-            return Err(format!(
-                "{room}: {mark} came before {before:?} and stands after it"
-            ));
-        }
-        if new && matches!(room, RoomId::User(_)) {
-            self.count(room, seq, mark);
+        Err(format!("{room} has both {at_seq} and {mark} as {seq}"))
+    }
+
+    /// All that can be known of a moment is: no number is missing, and each room has the order of all.
+    pub(crate) fn settle(&mut self) -> Result<(), String> {
+        let rooms: Vec<RoomId> = self.rooms.keys().copied().collect();
+        for room in rooms {
+            let known = self.room(room);
+            let (head, (settled, _)) = (known.head(), known.settled);
+            for seq in settled + 1..=head {
+                let known = self.room(room);
+                let mark = *known.events.get(&seq).ok_or_else(|| {
+                    format!(
+                        "{room} has no {seq}, and stands at {head}: {:?}",
+                        known.events
+                    )
+                })?;
+                let place = self.places.get(&mark).copied();
+                let known = self.room(room);
+                let before = known.settled.1;
+                if place.is_some_and(|place| place <= before) {
+                    return Err(format!(
+                        "{room}: {mark} as {seq} is out of the order of all"
+                    ));
+                }
+                known.settled = (seq, place.unwrap_or(before));
+                self.count(room, seq, mark);
+            }
         }
         Ok(())
     }
 
     fn count(&mut self, room: RoomId, seq: u64, mark: Mark) {
-        let Some(fact) = self.facts.get(&mark).cloned() else {
+        let (RoomId::User(_), Some(fact)) = (room, self.facts.get(&mark)) else {
             return;
         };
-        let facts = &self.facts;
-        let known = self.rooms.entry(room).or_default();
+        let Some(known) = self.rooms.get_mut(&room) else {
+            return;
+        };
+        let mut unread = known.unread(seq - 1);
         if fact.notifies {
-            known.unread.insert(seq);
+            unread.insert(seq);
         }
         if fact.kind == "inbox:read" {
-            let events = &known.events;
-            known
-                .unread
-                .retain(|seq| !is_read(&fact.data, *seq, facts, events));
+            unread.retain(|seq| !is_read(&fact.data, *seq, &self.facts, &known.events));
         }
-        let unread = known.unread.iter().filter(|other| **other + USER_LOG > seq);
-        known.counts.insert(seq, unread.count() as u64);
-    }
-
-    /// What the user of this room has not read now.
-    pub(crate) fn unread(&mut self, room: RoomId) -> u64 {
-        let known = self.room(room);
-        known.counts.get(&known.head()).copied().unwrap_or_default()
+        unread.retain(|other| *other + USER_LOG > seq);
+        known.unread.insert(seq, unread);
     }
 
     /// The store's epoch of a room does not change while nothing is lost.

@@ -13,6 +13,7 @@ mod history;
 mod lifecycle;
 mod oracle;
 mod plan;
+mod run;
 mod viewer;
 
 use plan::Plan;
@@ -37,11 +38,10 @@ fn config() -> Config {
     }
 }
 
-#[test]
-fn every_promise_is_kept_in_every_script() {
+fn every_promise_is_kept(plans: impl Strategy<Value = Plan>, expected: &[&[&'static str]]) {
     let seen: std::cell::RefCell<BTreeMap<&str, u64>> = std::cell::RefCell::default();
     let mut runner = TestRunner::new(config());
-    let result = runner.run(&plan::plans(), |plan: Plan| {
+    let result = runner.run(&plans, |plan: Plan| {
         let marks = plan.run().map_err(TestCaseError::fail)?;
         for (mark, count) in marks {
             *seen.borrow_mut().entry(mark).or_default() += count;
@@ -52,10 +52,24 @@ fn every_promise_is_kept_in_every_script() {
         panic!("{failure}");
     }
     // What no script came to was not tested.
-    for mark in oracle::MARKS {
+    for mark in expected.concat() {
         assert!(
             seen.borrow().contains_key(mark),
             "no script had: {mark}; {seen:?}"
         );
     }
+}
+
+#[test]
+fn every_promise_is_kept_in_every_script() {
+    every_promise_is_kept(plan::plans(), &[&oracle::MARKS]);
+}
+
+#[test]
+#[ignore = "an ack that a full disk refused moves the cursor"]
+fn every_promise_is_kept_over_a_store_with_failures_restarts_and_crashes() {
+    every_promise_is_kept(
+        plan::stored_plans(),
+        &[&oracle::MARKS, &oracle::STORE_MARKS],
+    );
 }

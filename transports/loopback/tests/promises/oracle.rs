@@ -1,11 +1,20 @@
 //! The judge: is fed with what can be seen from outside, and says which promise was broken.
+//!
+//! It looks at each batch of observations twice: first it learns what happened (answers to publishes, and what the witness
+//! saw, which reads at once), then it judges what everybody else was told.
+
+mod after;
+
+pub(crate) use after::{Found, Log};
 
 use crate::history::{Fact, History, Mark};
 use crate::lifecycle::Life;
-use crate::plan::USER_LOG;
 use crate::viewer::Viewer;
-use fanfare_core::{DeviceId, Error, Publish, Receipt, Retention, RoomId, Target, TaskId, UserId};
-use fanfare_loopback::{Client, Handshake, Observed, Received, SeenEvent};
+use fanfare_core::{
+    DeviceId, Error, Publish, Receipt, Retention, RoomId, StoreFailure, Target, TaskId, Ticket,
+    UserId,
+};
+use fanfare_loopback::{Client, Handshake, Observation, Observed, Received, Restart, SeenEvent};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,23 +40,94 @@ pub(crate) const MARKS: [&str; 18] = [
     "a count of what is unread",
 ];
 
+/// And of those over a store.
+pub(crate) const STORE_MARKS: [&str; 12] = [
+    "a crash",
+    "an orderly end",
+    "a publish refused by a full disk",
+    "a publish refused by a store that failed",
+    "a read of the store that failed",
+    "there after a crash, and not answered",
+    "not there after a crash, and not answered",
+    "there after a failed commit",
+    "two of one id under way",
+    "a lifecycle refusal under way",
+    "an ack that a crash cut short",
+    "a message that a crash cut short",
+];
+
+/// A publish that is not answered yet.
+#[derive(Debug)]
+struct Flight {
+    publish: Publish,
+    /// Where its rooms stood when it began.
+    heads: BTreeMap<RoomId, u64>,
+    /// What was under way for a part of the same time.
+    beside: Vec<Publish>,
+}
+
+/// What became of an id.
+#[derive(Debug, Clone)]
+struct Used {
+    content: Value,
+    /// The answer, where there was one.
+    receipt: Option<Receipt>,
+    /// A crash may have undone it, and nothing shows whether.
+    unsure: bool,
+}
+
+/// How far a device acknowledged: from `low` to `high`, or as far as one of the acks that are not answered.
+#[derive(Debug, Clone, Default)]
+struct Cursor {
+    low: u64,
+    high: u64,
+    asked: Vec<u64>,
+    /// The server may not know the device.
+    unsure: bool,
+}
+
+impl Cursor {
+    fn at(seq: u64) -> Self {
+        Self {
+            low: seq,
+            high: seq,
+            ..Self::default()
+        }
+    }
+
+    fn high(&self) -> u64 {
+        let asked = self.asked.iter().copied();
+        asked.fold(self.high, u64::max)
+    }
+
+    fn may_be(&self, seq: u64) -> bool {
+        (self.low..=self.high()).contains(&seq)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Oracle {
     /// Subscribed to everything, and reads at once.
     witness: Client,
-    witnessed: Vec<Mark>,
-    accepted: Vec<Mark>,
+    witnessed: BTreeSet<Mark>,
+    accepted: BTreeSet<Mark>,
     history: History,
     lives: BTreeMap<TaskId, Life>,
-    /// By id: what was published as it, and the answer.
-    ids: BTreeMap<String, (Value, Receipt)>,
+    ids: BTreeMap<String, Used>,
     viewers: BTreeMap<Client, Viewer>,
-    /// How far each device of each user acknowledged.
-    cursors: BTreeMap<(UserId, DeviceId), u64>,
+    cursors: BTreeMap<(UserId, DeviceId), Cursor>,
     /// By its id, what the server said in a user's room.
     reads: BTreeMap<String, Mark>,
     /// What clients sent and nobody has seen yet.
     sent: BTreeMap<Mark, Fact>,
+    flying: BTreeMap<Ticket, Flight>,
+    /// What was refused since the store failed: whether it was kept is seen after a restart.
+    doubtful: Vec<Publish>,
+    /// Where ephemeral events said that their rooms stood: not before what was so when they began, nor beyond.
+    stood: Vec<(RoomId, u64, u64)>,
+    commit_failed: Option<StoreFailure>,
+    read_failed: bool,
+    ends: Option<Restart>,
     marks: BTreeMap<&'static str, u64>,
 }
 
@@ -55,8 +135,8 @@ impl Oracle {
     pub(crate) fn new(witness: Client) -> Self {
         Self {
             witness,
-            witnessed: Vec::new(),
-            accepted: Vec::new(),
+            witnessed: BTreeSet::new(),
+            accepted: BTreeSet::new(),
             history: History::default(),
             lives: BTreeMap::new(),
             ids: BTreeMap::new(),
@@ -64,6 +144,12 @@ impl Oracle {
             cursors: BTreeMap::new(),
             reads: BTreeMap::new(),
             sent: BTreeMap::new(),
+            flying: BTreeMap::new(),
+            doubtful: Vec::new(),
+            stood: Vec::new(),
+            commit_failed: None,
+            read_failed: false,
+            ends: None,
             marks: BTreeMap::new(),
         }
     }
@@ -84,49 +170,146 @@ impl Oracle {
         }
     }
 
-    pub(crate) fn see(&mut self, what: Observed) -> Result<(), String> {
-        match what {
-            Observed::Opened { client, handshake } => {
-                self.open(client, handshake);
-                Ok(())
-            }
-            Observed::Disconnected { client } => {
-                self.viewers.remove(&client);
-                Ok(())
-            }
-            Observed::Said { client, text } => self.said(client, &text),
-            Observed::Published {
-                publish, result, ..
-            } => self.published(&publish, &result),
-            Observed::Publishing { .. } | Observed::Restarted { .. } => Ok(()),
-            Observed::Received {
-                client, received, ..
-            } => self.received(client, &received),
-            Observed::Subscribed { .. } => Ok(()),
-            Observed::Drained => Err("drained, which nobody asked for".to_owned()),
+    /// The server is about to end.
+    pub(crate) fn ends(&mut self, how: Restart) {
+        self.ends = Some(how);
+        for viewer in self.viewers.values_mut() {
+            viewer.drained |= how == Restart::Orderly;
+            viewer.cut |= how == Restart::Crash;
         }
     }
 
-    /// *Offline is not lost*: a device without a position goes on at its cursor; a new one at the oldest that is unread.
-    fn open(&mut self, client: Client, handshake: Handshake) {
-        let mut viewer = Viewer::new(handshake);
-        if let Some(device) = viewer.device()
-            && viewer.is_let_in(&mut self.history)
-        {
-            let room = RoomId::User(device.0);
-            let known = self.history.room(room);
-            let head = known.head();
-            let mut unread = known.unread.iter();
-            let oldest = unread.find(|seq| **seq + USER_LOG > head).copied();
-            let is_new = !self.cursors.contains_key(&device);
-            let cursor = self.cursors.entry(device);
-            let cursor = *cursor.or_insert_with(|| oldest.map_or(head, |seq| seq - 1));
-            if !is_new || oldest.is_some() {
-                self.mark("a device goes on");
-                viewer.goes_on_at(room, cursor);
+    /// All that happened since the last time, after which nothing more happens in this moment.
+    pub(crate) fn see(&mut self, seen: Vec<Observation>) -> Result<(), String> {
+        let broken = |seen: &Observation, error: String| {
+            let told = format!("{} ms: {:?}", seen.time.as_millis(), seen.what);
+            format!("{error}\n  at {told}")
+        };
+        for it in &seen {
+            self.learn(&it.what).map_err(|error| broken(it, error))?;
+        }
+        self.history.settle()?;
+        for (room, low, seq) in std::mem::take(&mut self.stood) {
+            let head = self.history.room(room).head();
+            if !(low..=head).contains(&seq) {
+                return Err(format!("{room} stands at {head}, and not at {seq}"));
             }
         }
+        for it in seen {
+            let told = it.clone();
+            self.judge(it.what).map_err(|error| broken(&told, error))?;
+        }
+        // What comes next is tried again.
+        if self.commit_failed == Some(StoreFailure::Full) {
+            self.commit_failed = None;
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, what: &Observed) -> Result<(), String> {
+        match what {
+            Observed::Said { client, text } => self.said(*client, text),
+            Observed::Publishing { ticket, publish } => {
+                self.begins(*ticket, publish);
+                Ok(())
+            }
+            Observed::Published { ticket, result, .. } => self.published(*ticket, result),
+            Observed::Received {
+                client, received, ..
+            } if *client == self.witness => self.witnesses(received),
+            Observed::CommitFailed(failure) => {
+                self.commit_failed = Some(*failure);
+                let is_final = *failure == StoreFailure::Failed;
+                for viewer in self.viewers.values_mut() {
+                    viewer.store_failed |= is_final;
+                }
+                Ok(())
+            }
+            Observed::ReadFailed => {
+                self.mark("a read of the store that failed");
+                self.read_failed = true;
+                for viewer in self.viewers.values_mut() {
+                    viewer.store_failed = true;
+                }
+                Ok(())
+            }
+            Observed::Drained if self.ends.is_none() => Err("drained, which nobody asked".into()),
+            Observed::Opened { .. }
+            | Observed::Disconnected { .. }
+            | Observed::Received { .. }
+            | Observed::Subscribed { .. }
+            | Observed::Restarted { .. }
+            | Observed::Drained => Ok(()),
+        }
+    }
+
+    fn judge(&mut self, what: Observed) -> Result<(), String> {
+        match what {
+            Observed::Opened { client, handshake } => {
+                self.opened(client, handshake);
+                Ok(())
+            }
+            Observed::Disconnected { client } => {
+                self.gone(client);
+                Ok(())
+            }
+            Observed::Said { client, text } => {
+                let viewer = self.viewers.get_mut(&client).ok_or("nobody said this")?;
+                viewer.says(serde_json::from_str(&text).map_err(|error| error.to_string())?);
+                Ok(())
+            }
+            Observed::Published {
+                publish,
+                result: Ok(receipt),
+                ..
+            } if !receipt.duplicate() => self.owe(&publish),
+            Observed::Received {
+                client, received, ..
+            } if client != self.witness => self.received(client, &received),
+            Observed::Restarted { .. } => {
+                for client in self.viewers.keys().copied().collect::<Vec<_>>() {
+                    if !self.viewers.get(&client).is_some_and(Viewer::is_welcomed) {
+                        self.unsure_of(client);
+                    }
+                }
+                Ok(())
+            }
+            Observed::Received { .. }
+            | Observed::Published { .. }
+            | Observed::Publishing { .. }
+            | Observed::Subscribed { .. }
+            | Observed::CommitFailed(_)
+            | Observed::ReadFailed
+            | Observed::Drained => Ok(()),
+        }
+    }
+
+    fn opened(&mut self, client: Client, handshake: Handshake) {
+        let mut viewer = Viewer::new(handshake);
+        let has_failed = self.commit_failed == Some(StoreFailure::Failed);
+        viewer.store_failed = self.read_failed || has_failed;
         self.viewers.insert(client, viewer);
+    }
+
+    /// A connection is over. If its device was new, it is not known whether the server has heard of it.
+    fn gone(&mut self, client: Client) {
+        self.unsure_of(client);
+        self.viewers.remove(&client);
+    }
+
+    fn unsure_of(&mut self, client: Client) {
+        let viewer = self.viewers.get(&client);
+        let Some(device) = viewer
+            .filter(|viewer| !viewer.is_welcomed() && viewer.may_see_its_endpoint())
+            .and_then(Viewer::device)
+        else {
+            return;
+        };
+        self.cursors.entry(device).or_insert_with(|| Cursor {
+            high: u64::MAX,
+            unsure: true,
+            ..Cursor::default()
+        });
     }
 
     fn mark(&mut self, mark: &'static str) {
@@ -135,84 +318,96 @@ impl Oracle {
 
     fn said(&mut self, client: Client, text: &str) -> Result<(), String> {
         let message: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        let viewer = self.viewers.get_mut(&client).ok_or("nobody said this")?;
-        if message["op"] == "send" {
-            let fact = Fact {
-                kind: message["type"].as_str().unwrap_or_default().to_owned(),
-                data: message["data"].clone(),
-                from: viewer.user().map(|user| format!("user:{user}")),
-                ephemeral: message["ephemeral"] == true,
-                rooms: [message["room"]
-                    .as_str()
-                    .unwrap_or_default()
-                    .parse()
-                    .map_err(|_| "no room")?]
-                .into(),
-                id: String::new(),
-                notifies: false,
-            };
-            self.sent.insert(mark_of(&fact.data)?, fact);
+        let viewer = self.viewers.get(&client);
+        match message["op"].as_str() {
+            Some("send") => {
+                let room = message["room"].as_str().unwrap_or_default();
+                let fact = Fact {
+                    kind: message["type"].as_str().unwrap_or_default().to_owned(),
+                    data: message["data"].clone(),
+                    from: viewer
+                        .and_then(Viewer::user)
+                        .map(|user| format!("user:{user}")),
+                    ephemeral: message["ephemeral"] == true,
+                    rooms: [room.parse().map_err(|_| "no room")?].into(),
+                    id: String::new(),
+                    notifies: false,
+                };
+                self.sent.insert(mark_of(&fact.data)?, fact);
+            }
+            Some("ack") => {
+                if let Some(cursor) = viewer
+                    .and_then(Viewer::device)
+                    .and_then(|device| self.cursors.get_mut(&device))
+                {
+                    cursor.asked.extend(message["seq"].as_u64());
+                }
+            }
+            _ => {}
         }
-        viewer.says(message);
         Ok(())
     }
 
-    /// *Atomic publish*, *Retried is not doubled*, *Terminal is terminal*.
-    fn published(
-        &mut self,
-        publish: &Publish,
-        result: &Result<Receipt, Error>,
-    ) -> Result<(), String> {
-        let Publish { target, draft } = publish;
-        let data: Value =
-            serde_json::from_str(draft.data.as_str()).map_err(|error| error.to_string())?;
-        let fact = Fact {
-            kind: draft.kind.to_string(),
-            data,
-            from: None,
-            ephemeral: draft.retention != Retention::Kept,
-            rooms: rooms(target),
-            id: String::new(),
-            notifies: notifies(publish),
-        };
-        let content = json!([
-            fact.kind,
-            fact.data,
-            format!("{:?}", draft.retention),
-            format!("{target:?}")
-        ]);
-        let id = draft.id.as_ref().map(ToString::to_string);
-        if let Some((first, receipt)) = id.as_ref().and_then(|id| self.ids.get(id)).cloned() {
-            let same = first == content;
-            let as_promised = match result {
-                Ok(again) => {
-                    same && again.duplicate()
-                        && again.id() == receipt.id()
-                        && again.rooms() == receipt.rooms()
-                }
-                Err(error) => !same && error.code() == "id_reused",
-            };
-            self.mark(if same { "a retry" } else { "an id reused" });
-            return as_promised
-                .then_some(())
-                .ok_or_else(|| format!("the id was used for {first}"));
+    fn begins(&mut self, ticket: Ticket, publish: &Publish) {
+        let rooms = rooms(&publish.target).into_iter();
+        let heads = rooms.map(|room| (room, self.history.room(room).head()));
+        let heads = heads.collect();
+        for flight in self.flying.values_mut() {
+            flight.beside.push(publish.clone());
         }
-        let life = match target {
-            Target::Task { task, .. } => {
-                let life = self.lives.entry(*task).or_default();
-                let before = *life;
-                match (life.after(&fact.kind), result) {
-                    (Some(after), Ok(_)) => *life = after,
-                    (None, Err(error)) if matches!(error.code(), "lifecycle" | "gone") => {
-                        self.mark("a lifecycle refusal");
-                        return Ok(());
-                    }
-                    _ => return Err(format!("the task was {before:?}")),
-                }
-                *life
-            }
-            Target::User(_) | Target::Bus => Life::Unknown,
+        let others = self.flying.values();
+        let beside = others.map(|flight| flight.publish.clone()).collect();
+        let flight = Flight {
+            publish: publish.clone(),
+            heads,
+            beside,
         };
+        self.flying.insert(ticket, flight);
+    }
+
+    /// *Atomic publish*, *Retried is not doubled*, *Terminal is terminal*.
+    fn published(&mut self, ticket: Ticket, result: &Result<Receipt, Error>) -> Result<(), String> {
+        let flight = self.flying.remove(&ticket);
+        let flight = flight.ok_or("an answer that nobody waits for")?;
+        let publish = &flight.publish;
+        if let Err(error) = result
+            && let Some(mark) = self.may_not_take(error)
+        {
+            if error.code() == "unavailable" {
+                self.doubtful.push(publish.clone());
+            }
+            self.mark(mark);
+            return Ok(());
+        }
+        let fact = fact_of(publish)?;
+        let content = content_of(publish);
+        let id = publish.draft.id.as_ref().map(ToString::to_string);
+        let shares_id = |it: &&Publish| it.draft.id.is_some() && it.draft.id == publish.draft.id;
+        if let Some(used) = id.as_ref().and_then(|id| self.ids.get(id)).cloned()
+            && let Some(answer) = again(&used, &content, result)
+        {
+            if flight.beside.iter().any(|it| shares_id(&it)) {
+                self.mark("two of one id under way");
+            }
+            self.mark(if used.content == content {
+                "a retry"
+            } else {
+                "an id reused"
+            });
+            return answer;
+        }
+        let is_reused = |error: &Error| error.code() == "id_reused";
+        if result.as_ref().is_err_and(is_reused)
+            && flight
+                .beside
+                .iter()
+                .any(|it| shares_id(&it) && content_of(it) != content)
+        {
+            return Ok(());
+        }
+        if !self.lives_on(&flight, &fact.kind, result)? {
+            return Ok(());
+        }
         let receipt = result
             .as_ref()
             .map_err(|error| format!("refused: {error}"))?;
@@ -228,21 +423,85 @@ impl Oracle {
             id: receipt.id().to_string(),
             ..fact
         };
-        self.history.facts.insert(mark, fact.clone());
         for room in receipt.rooms() {
             self.history.epoch(room.room, &room.epoch.to_string())?;
-            let (seq, head) = (room.seq.number(), self.history.room(room.room).head());
-            if fact.ephemeral && seq != head {
-                return Err(format!("{} stands at {head}", room.room));
-            }
-            if !fact.ephemeral {
-                if seq <= head {
-                    return Err(format!("{} stands at {head} already", room.room));
-                }
+            let before = flight.heads.get(&room.room).copied().unwrap_or_default();
+            let seq = room.seq.number();
+            if fact.ephemeral {
+                self.stood.push((room.room, before, seq));
+            } else if seq <= before {
+                return Err(format!("{} stood at {before} already", room.room));
+            } else {
                 self.history.number(room.room, seq, mark)?;
             }
         }
-        if life == Life::Deleted {
+        self.takes(mark, fact);
+        if let Some(id) = id {
+            let used = Used {
+                content,
+                receipt: Some(receipt.clone()),
+                unsure: false,
+            };
+            self.ids.insert(id, used);
+        }
+        Ok(())
+    }
+
+    /// Whether the server may refuse anything now, as what that counts.
+    fn may_not_take(&self, error: &Error) -> Option<&'static str> {
+        match error.code() {
+            "store_full" if self.commit_failed == Some(StoreFailure::Full) => {
+                Some("a publish refused by a full disk")
+            }
+            "unavailable" if self.commit_failed == Some(StoreFailure::Failed) => {
+                Some("a publish refused by a store that failed")
+            }
+            "unavailable" if self.read_failed => Some("a read of the store that failed"),
+            "draining" if self.ends == Some(Restart::Orderly) => Some("an orderly end"),
+            _ => None,
+        }
+    }
+
+    /// Whether the event is taken, as far as the life of its task goes.
+    fn lives_on(
+        &mut self,
+        flight: &Flight,
+        kind: &str,
+        result: &Result<Receipt, Error>,
+    ) -> Result<bool, String> {
+        let Target::Task { task, .. } = &flight.publish.target else {
+            return Ok(true);
+        };
+        // What is under way may lead there too, or not.
+        let beside = flight.beside.iter().any(|it| match &it.target {
+            Target::Task { task: other, .. } => {
+                other == task && it.draft.kind.as_str().starts_with("task:")
+            }
+            Target::User(_) | Target::Bus => false,
+        });
+        let is_refused = |error: &Error| matches!(error.code(), "lifecycle" | "gone");
+        let life = self.lives.entry(*task).or_default();
+        match (life.after(kind), result) {
+            (Some(after), Ok(_)) => {
+                *life = after;
+                Ok(true)
+            }
+            (None, Err(error)) if is_refused(error) => {
+                self.mark("a lifecycle refusal");
+                Ok(false)
+            }
+            (Some(_), Err(error)) if beside && is_refused(error) => {
+                self.mark("a lifecycle refusal under way");
+                Ok(false)
+            }
+            (Some(_), Err(error)) if !is_refused(error) => Ok(true),
+            _ => Err(format!("the task was {life:?}")),
+        }
+    }
+
+    /// It is an event from here on.
+    fn takes(&mut self, mark: Mark, fact: Fact) {
+        if fact.kind == "task:deleted" {
             self.mark("a deletion");
             for room in &fact.rooms {
                 if matches!(room, RoomId::Task(_)) {
@@ -250,48 +509,60 @@ impl Oracle {
                 }
             }
         }
-        let keyed = matches!(draft.retention, Retention::Ephemeral { key: Some(_) });
+        self.history.facts.insert(mark, fact);
+        self.accepted.insert(mark);
+    }
+
+    /// Who is there and reads at once gets also what is not kept.
+    fn owe(&mut self, publish: &Publish) -> Result<(), String> {
+        let fact = fact_of(publish)?;
+        let keyed = matches!(
+            publish.draft.retention,
+            Retention::Ephemeral { key: Some(_) }
+        );
         if fact.ephemeral && !keyed {
+            let mark = mark_of(&fact.data)?;
             for viewer in self.viewers.values_mut() {
                 viewer.owes(mark, &fact);
             }
         }
-        if let Some(id) = id {
-            self.ids.insert(id, (content, receipt.clone()));
-        }
-        self.accepted.push(mark);
         Ok(())
     }
 
-    fn received(&mut self, client: Client, received: &Received) -> Result<(), String> {
-        match received {
-            Received::Event(event) => self.event(client, event),
-            Received::System { kind, data } => self.system(client, kind, data),
-            Received::Ping => Ok(()),
-            Received::Closed { .. } | Received::Cut => {
-                let viewer = self.viewers.remove(&client).ok_or("nobody was closed")?;
-                let may = viewer.slow || viewer.was_told;
-                may.then_some(())
-                    .ok_or_else(|| "closed without a goodbye".to_owned())
-            }
-            Received::Overrun => Err("a subscriber that reads at once was overrun".to_owned()),
-        }
-    }
-
-    fn event(&mut self, client: Client, event: &SeenEvent) -> Result<(), String> {
+    /// A subscriber of the bus gets every event once, with all its rooms, in the order of all.
+    fn witnesses(&mut self, received: &Received) -> Result<(), String> {
+        let event = match received {
+            Received::Event(event) => event,
+            Received::Cut if self.ends.is_some() => return Ok(()),
+            Received::Cut
+            | Received::System { .. }
+            | Received::Ping
+            | Received::Closed { .. }
+            | Received::Overrun => return Err("a subscriber that reads at once lost some".into()),
+        };
         let mark = self.mark_of_event(event)?;
         if let Some(fact) = self.sent.remove(&mark) {
             self.mark("an event from a client");
-            self.accepted.push(mark);
             let id = event.id.clone();
-            self.history.facts.insert(mark, Fact { id, ..fact });
+            self.takes(mark, Fact { id, ..fact });
         }
-        let fact = self
-            .history
-            .facts
-            .get(&mark)
-            .cloned()
-            .ok_or("nobody published this")?;
+        let fact = self.fact(mark, event)?;
+        if event.rooms.len() != fact.rooms.len() || !self.witnessed.insert(mark) {
+            return Err("the bus had it before, or has only a part".to_owned());
+        }
+        self.history
+            .places
+            .insert(mark, self.history.places.len() + 1);
+        for (room, seq) in event.rooms.iter().filter(|_| !fact.ephemeral) {
+            self.history.number(*room, *seq, mark)?;
+        }
+        Ok(())
+    }
+
+    /// What was published as this event, if that is what was seen.
+    fn fact(&self, mark: Mark, event: &SeenEvent) -> Result<Fact, String> {
+        let fact = self.history.facts.get(&mark).cloned();
+        let fact = fact.ok_or("nobody published this")?;
         let seen = Fact {
             kind: event.kind.clone(),
             data: event.data.clone(),
@@ -307,47 +578,51 @@ impl Oracle {
         if let Some(other) = event.rooms.keys().find(|room| !fact.rooms.contains(room)) {
             return Err(format!("was not published to {other}"));
         }
+        Ok(fact)
+    }
+
+    fn received(&mut self, client: Client, received: &Received) -> Result<(), String> {
+        match received {
+            Received::Event(event) => self.event(client, event),
+            Received::System { kind, data } => self.system(client, kind, data),
+            Received::Ping => Ok(()),
+            Received::Closed { .. } | Received::Cut => {
+                let viewer = self.viewers.get(&client).ok_or("nobody was closed")?;
+                let may = viewer.slow || viewer.was_told || viewer.cut;
+                self.gone(client);
+                may.then_some(())
+                    .ok_or_else(|| "closed without a goodbye".to_owned())
+            }
+            Received::Overrun => Err("nobody subscribes here".to_owned()),
+        }
+    }
+
+    fn event(&mut self, client: Client, event: &SeenEvent) -> Result<(), String> {
+        let mark = self.mark_of_event(event)?;
+        let fact = self.fact(mark, event)?;
         if event.rooms.len() > 1 {
             self.mark("an event through two rooms");
         }
-        if client != self.witness {
-            if event.unread.is_some() {
-                self.mark("a count of what is unread");
-            }
-            let viewer = self
-                .viewers
-                .get_mut(&client)
-                .ok_or("nobody has this connection")?;
-            return viewer.event(mark, event, &fact, &mut self.history);
+        if event.unread.is_some() {
+            self.mark("a count of what is unread");
         }
-        // A subscriber of the bus gets every event once, with all its rooms, in the order of all.
-        if event.rooms.len() != fact.rooms.len()
-            || self.witnessed.last().is_some_and(|last| *last >= mark)
-        {
-            return Err(format!("the bus had {:?} before", self.witnessed.last()));
-        }
-        self.witnessed.push(mark);
-        for (room, seq) in &event.rooms {
-            if !fact.ephemeral {
-                self.history.number(*room, *seq, mark)?;
-            }
-        }
-        Ok(())
+        let viewer = self.viewers.get_mut(&client);
+        let viewer = viewer.ok_or("nobody has this connection")?;
+        viewer.event(mark, event, &fact, &mut self.history)
     }
 
     fn system(&mut self, client: Client, kind: &str, data: &Value) -> Result<(), String> {
-        let viewer = self
-            .viewers
-            .get_mut(&client)
-            .ok_or("nobody has this connection")?;
-        let asked = data["ref"]
-            .as_u64()
-            .and_then(|it| viewer.asked(it))
-            .cloned();
+        if kind == "system:welcome" {
+            self.goes_on(client, data)?;
+        }
+        let viewer = self.viewers.get_mut(&client);
+        let viewer = viewer.ok_or("nobody has this connection")?;
+        let asked = data["ref"].as_u64();
+        let asked = asked.and_then(|it| viewer.asked(it)).cloned();
         viewer.system(kind, data, &mut self.history)?;
         match kind {
             "system:welcome" if data.to_string().contains("\"recovered\":true") => {
-                self.mark("recovered")
+                self.mark("recovered");
             }
             "system:joined" => self.mark("a join"),
             "system:left" => self.mark("a leave"),
@@ -363,22 +638,65 @@ impl Oracle {
         let Some(message) = asked else {
             return Ok(());
         };
-        if message["op"] == "ack" && data["ok"] == true {
-            self.acknowledged(client, message["seq"].as_u64(), data)?;
+        match message["op"].as_str() {
+            Some("ack") => self.acknowledged(client, message["seq"].as_u64(), data),
+            Some("send") => self.answered(&message, data),
+            _ => Ok(()),
         }
-        if message["op"] != "send" {
-            return Ok(());
-        }
-        // *What was not answered by success was not kept*, and what was, was.
+    }
+
+    /// *What was not answered by success was not kept*, and what was, was.
+    fn answered(&mut self, message: &Value, data: &Value) -> Result<(), String> {
         let mark = mark_of(&message["data"])?;
-        match (data["ok"] == true, self.sent.remove(&mark)) {
-            (true, Some(fact)) => {
-                self.accepted.push(mark);
-                let id = data["id"].as_str().unwrap_or_default().to_owned();
-                self.history.facts.insert(mark, Fact { id, ..fact });
+        let is_known = self.history.facts.contains_key(&mark);
+        if data["ok"] == true {
+            self.accepted.insert(mark);
+            return is_known
+                .then_some(())
+                .ok_or_else(|| "was answered, and the bus has not seen it".to_owned());
+        }
+        if is_known {
+            return Err("was refused, and seen".to_owned());
+        }
+        // Whether a commit that failed was kept is seen after a restart.
+        if data["error"]["code"] != "unavailable" {
+            self.sent.remove(&mark);
+        }
+        Ok(())
+    }
+
+    /// *Offline is not lost*: a device without a position goes on at its cursor; a new one at the oldest that is unread.
+    fn goes_on(&mut self, client: Client, welcome: &Value) -> Result<(), String> {
+        let viewer = self.viewers.get(&client);
+        let Some(device) = viewer.and_then(Viewer::device) else {
+            return Ok(());
+        };
+        let room = RoomId::User(device.0);
+        let standing = &welcome["rooms"][room.to_string()];
+        let seq = standing["seq"].as_u64().ok_or("no seq")?;
+        let unread = self.history.room(room).unread(seq);
+        let oldest = unread.first().map_or(seq, |oldest| oldest - 1);
+        let known = self.cursors.get(&device).cloned();
+        let is_recovered = !standing["recovered"].is_null();
+        let (cursor, is_told_to) = match known {
+            Some(known) if known.unsure && is_recovered => {
+                let high = known.high.min(seq);
+                let cursor = Cursor {
+                    high,
+                    unsure: false,
+                    ..known
+                };
+                (cursor, true)
             }
-            (false, None) => return Err("was refused, and seen".to_owned()),
-            (true, None) | (false, Some(_)) => {}
+            Some(known) if !known.unsure => (known, true),
+            Some(_) | None => (Cursor::at(oldest), !unread.is_empty()),
+        };
+        self.cursors.insert(device, cursor.clone());
+        if is_told_to && let Some(viewer) = self.viewers.get_mut(&client) {
+            // Who reads late may be told of what was so before.
+            let low = if viewer.slow { 0 } else { cursor.low };
+            viewer.goes_on_at(room, low, cursor.high());
+            self.mark("a device goes on");
         }
         Ok(())
     }
@@ -403,8 +721,7 @@ impl Oracle {
             id: event.id.clone(),
             notifies: false,
         };
-        self.history.facts.insert(mark, fact);
-        self.accepted.push(mark);
+        self.takes(mark, fact);
         Ok(mark)
     }
 
@@ -415,24 +732,39 @@ impl Oracle {
         seq: Option<u64>,
         data: &Value,
     ) -> Result<(), String> {
-        self.mark("an ack");
         let device = self.viewers.get(&client).and_then(Viewer::device);
-        let device = device.ok_or("an ack of no device")?;
-        let cursor = self.cursors.entry(device).or_insert(0);
-        *cursor = (*cursor).max(seq.unwrap_or_default());
-        if data["seq"].as_u64() != Some(*cursor) {
-            return Err(format!("the cursor is {cursor}"));
+        let is_done = data["ok"] == true;
+        let Some(device) = device else {
+            let refused = (!is_done).then_some(());
+            return refused.ok_or_else(|| "an ack of no device".to_owned());
+        };
+        let cursor = self.cursors.entry(device).or_default();
+        let seq = seq.unwrap_or_default();
+        if let Some(at) = cursor.asked.iter().position(|asked| *asked == seq) {
+            cursor.asked.swap_remove(at);
         }
+        if !is_done {
+            if data["error"]["code"] == "unavailable" {
+                // Whether a commit that failed was kept is seen after a restart.
+                cursor.asked.push(seq);
+            }
+            return Ok(());
+        }
+        let at = data["seq"].as_u64().ok_or("no seq")?;
+        if !(cursor.low.max(seq)..=cursor.high().max(seq)).contains(&at) {
+            return Err(format!("the cursor is {cursor:?}"));
+        }
+        (cursor.low, cursor.high) = (at, at);
+        self.mark("an ack");
         Ok(())
     }
 
     /// After everything was read: what was owed has come.
     pub(crate) fn end(
-        mut self,
+        self,
         open: &BTreeSet<Client>,
     ) -> Result<BTreeMap<&'static str, u64>, String> {
-        self.accepted.sort_unstable();
-        if self.witnessed != self.accepted {
+        if !self.witnessed.is_superset(&self.accepted) {
             return Err(format!(
                 "the bus had {:?}\n  and accepted was {:?}",
                 self.witnessed, self.accepted
@@ -447,6 +779,56 @@ impl Oracle {
         }
         Ok(self.marks)
     }
+}
+
+/// Whether a publish under an id that was used is answered as promised; `None` where it is judged as a new one.
+fn again(
+    used: &Used,
+    content: &Value,
+    result: &Result<Receipt, Error>,
+) -> Option<Result<(), String>> {
+    let same = used.content == *content;
+    let as_promised = match result {
+        Ok(new) if used.unsure && !new.duplicate() => return None,
+        Err(error) if used.unsure && error.code() != "id_reused" => return None,
+        Ok(again) => {
+            same && again.duplicate()
+                && used
+                    .receipt
+                    .as_ref()
+                    .is_none_or(|first| again.id() == first.id() && again.rooms() == first.rooms())
+        }
+        Err(error) => !same && error.code() == "id_reused",
+    };
+    let broken = || format!("the id was used: {used:?}");
+    Some(as_promised.then_some(()).ok_or_else(broken))
+}
+
+/// Of an event that has no id yet.
+fn fact_of(publish: &Publish) -> Result<Fact, String> {
+    let Publish { target, draft } = publish;
+    Ok(Fact {
+        kind: draft.kind.to_string(),
+        data: serde_json::from_str(draft.data.as_str()).map_err(|error| error.to_string())?,
+        from: None,
+        ephemeral: draft.retention != Retention::Kept,
+        rooms: rooms(target),
+        id: draft
+            .id
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
+        notifies: notifies(publish),
+    })
+}
+
+fn content_of(Publish { target, draft }: &Publish) -> Value {
+    json!([
+        draft.kind,
+        draft.data,
+        format!("{:?}", draft.retention),
+        format!("{target:?}")
+    ])
 }
 
 /// As `docs/protocol.md` has it.

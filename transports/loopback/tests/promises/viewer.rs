@@ -10,13 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Stands for the room's own epoch, in a device's cursor.
 const OWN_EPOCH: &str = "";
 
-/// A position that a client named: an epoch and a number.
-type Since = (String, u64);
+/// A position that a client named: an epoch and a number. Of a device's cursor it may be known only that it is not less
+/// than the first number and not more than the second.
+type Since = (String, u64, u64);
 
 #[derive(Debug)]
 struct Standing {
-    /// The number of the next kept event.
+    /// The number of the next kept event; of one that goes on at a cursor, at most `latest`.
     next: u64,
+    latest: u64,
     /// A gap has to come before anything else of the room: the position that could not be resumed.
     owed_gap: Option<Since>,
 }
@@ -30,23 +32,36 @@ pub(crate) struct Viewer {
     /// Messages that were not answered yet, by `ref`.
     asked: BTreeMap<u64, Value>,
     seen: BTreeSet<Mark>,
-    last_kept: Mark,
+    /// The place in the order of all of the last kept event.
+    last_kept: usize,
     /// What was not kept and came while the connection read all at once.
     owed: BTreeSet<Mark>,
-    /// The newest event when it joined a room from a position: what is not newer may come again through that room.
-    replayed: Mark,
+    /// The place of the newest event when it joined a room from a position: what is not newer may come again through it.
+    replayed: usize,
     pub(crate) slow: bool,
     pub(crate) disconnected: bool,
+    /// The server ends, and says so.
+    pub(crate) drained: bool,
+    /// The server ended without a word.
+    pub(crate) cut: bool,
+    /// The store did not do what was asked of it.
+    pub(crate) store_failed: bool,
     /// By a goodbye, why it will be closed.
     pub(crate) was_told: bool,
 }
 
 impl Viewer {
     pub(crate) fn new(handshake: Handshake) -> Self {
-        let since = handshake
-            .positions()
-            .iter()
-            .map(|(room, position)| (*room, (position.epoch.to_string(), position.seq.number())));
+        let since = handshake.positions().iter().map(|(room, position)| {
+            (
+                *room,
+                (
+                    position.epoch.to_string(),
+                    position.seq.number(),
+                    position.seq.number(),
+                ),
+            )
+        });
         Self {
             since: since.collect(),
             handshake,
@@ -59,6 +74,9 @@ impl Viewer {
             replayed: 0,
             slow: false,
             disconnected: false,
+            drained: false,
+            cut: false,
+            store_failed: false,
             was_told: false,
         }
     }
@@ -68,19 +86,14 @@ impl Viewer {
         Some((self.user()?, self.handshake.device_name()?.clone()))
     }
 
-    /// Whether the server lets it in at all.
-    pub(crate) fn is_let_in(&self, history: &mut History) -> bool {
-        let is_gone = match self.handshake.endpoint() {
-            Endpoint::Task(task) => history.room((*task).into()).deleted,
-            Endpoint::Notifications | Endpoint::Bus(_) => false,
-        };
-        self.may_see_its_endpoint() && !is_gone
+    pub(crate) const fn is_welcomed(&self) -> bool {
+        self.welcomed
     }
 
     /// Its device was there before, and named no position now.
-    pub(crate) fn goes_on_at(&mut self, room: RoomId, cursor: u64) {
+    pub(crate) fn goes_on_at(&mut self, room: RoomId, from: u64, to: u64) {
         let named = self.since.entry(room);
-        named.or_insert_with(|| (OWN_EPOCH.to_owned(), cursor));
+        named.or_insert_with(|| (OWN_EPOCH.to_owned(), from, to));
     }
 
     /// *No leak*: what its token names, and its user's own room.
@@ -112,7 +125,8 @@ impl Viewer {
     /// An event that is not kept was published, and this connection reads all at once.
     pub(crate) fn owes(&mut self, mark: Mark, fact: &Fact) {
         let quick = self.welcomed && !self.slow && !self.disconnected;
-        if quick && fact.rooms.iter().any(|room| self.rooms.contains_key(room)) {
+        let is_in = |room: &RoomId| self.rooms.contains_key(room) && !self.is_leaving(*room);
+        if quick && fact.rooms.iter().any(is_in) {
             self.owed.insert(mark);
         }
     }
@@ -143,7 +157,7 @@ impl Viewer {
                     return Ok(());
                 }
                 if since.is_some() {
-                    self.replayed = history.newest();
+                    self.replayed = history.places.len();
                 }
                 self.enter(room, since, data, history)
             }
@@ -166,6 +180,9 @@ impl Viewer {
                 let is_in = room.is_some_and(|room| self.rooms.contains_key(&room));
                 match asked["op"].as_str() {
                     Some("join") if ok != is_in && !self.is_deleted(room, history) => {
+                        if is_in && self.store_failed {
+                            return Ok(());
+                        }
                         Err("the reply to a join is not what happened".to_owned())
                     }
                     Some("leave") if is_in => Err("is in a room that it left".to_owned()),
@@ -175,6 +192,8 @@ impl Viewer {
             "system:goodbye" => {
                 let may = match data["code"].as_u64() {
                     Some(4008 | 4012) => self.slow,
+                    Some(4001) => self.drained,
+                    Some(4014) => self.store_failed,
                     Some(4503) => self.disconnected,
                     Some(4507) => !self.may_see_its_endpoint(),
                     Some(4501) => {
@@ -190,7 +209,8 @@ impl Viewer {
         }
     }
 
-    fn may_see_its_endpoint(&self) -> bool {
+    /// *No leak*: where its token does not let it in.
+    pub(crate) fn may_see_its_endpoint(&self) -> bool {
         match self.handshake.endpoint() {
             Endpoint::Task(task) => self.may_see((*task).into()),
             Endpoint::Notifications | Endpoint::Bus(_) => true,
@@ -221,13 +241,6 @@ impl Viewer {
         if let Endpoint::Task(task) = self.handshake.endpoint() {
             expected.insert((*task).into());
         }
-        if let Some(user) = self.user() {
-            let unread = history.unread(user.into());
-            // What was published since it came is in what it is told later only; who reads at once is told of now.
-            if !self.slow && data["inbox"]["unread"].as_u64() != Some(unread) {
-                return Err(format!("welcomed with another count than {unread}"));
-            }
-        }
         let rooms = data["rooms"].as_object().ok_or("a welcome without rooms")?;
         let rooms: BTreeMap<RoomId, &Value> = rooms
             .iter()
@@ -235,6 +248,17 @@ impl Viewer {
             .collect::<Result<_, String>>()?;
         if rooms.keys().copied().collect::<BTreeSet<_>>() != expected {
             return Err(format!("welcomed to other rooms than {expected:?}"));
+        }
+        if let Some(user) = self.user() {
+            let seq = rooms
+                .get(&RoomId::from(user))
+                .and_then(|it| it["seq"].as_u64());
+            let unread = history.room(user.into()).unread(seq.unwrap_or_default());
+            let told = data["inbox"]["unread"].as_u64();
+            // Who does not read at once may be told of a later moment.
+            if !self.slow && told != Some(unread.len() as u64) {
+                return Err(format!("welcomed with another count than {unread:?}"));
+            }
         }
         for (room, standing) in rooms {
             let since = self.since.remove(&room);
@@ -259,28 +283,28 @@ impl Viewer {
         if seq > history.room(room).head() {
             return Err(format!("{room} stands at {}", history.room(room).head()));
         }
-        let since = since.map(|(since_epoch, seq)| {
-            let is_own = since_epoch == OWN_EPOCH;
-            (
-                if is_own {
-                    epoch.to_owned()
-                } else {
-                    since_epoch
-                },
-                seq,
-            )
+        let since = since.map(|(of, from, to)| {
+            let of = if of == OWN_EPOCH {
+                epoch.to_owned()
+            } else {
+                of
+            };
+            (of, from, to)
         });
-        let (next, owed_gap) = match (since, standing["recovered"].as_bool()) {
-            (None, None) => (seq + 1, None),
-            (Some((since_epoch, since_seq)), Some(true))
-                if since_epoch == epoch && since_seq <= seq =>
-            {
-                (since_seq + 1, None)
+        let (next, latest, owed_gap) = match (since, standing["recovered"].as_bool()) {
+            (None, None) => (seq + 1, seq + 1, None),
+            (Some((of, from, to)), Some(true)) if of == epoch && from <= seq => {
+                (from + 1, to.min(seq) + 1, None)
             }
-            (Some(since), Some(false)) => (since.1 + 1, Some(since)),
+            (Some(since), Some(false)) => (since.1 + 1, since.2 + 1, Some(since)),
             other => return Err(format!("{room}: recovered from {other:?}")),
         };
-        self.rooms.insert(room, Standing { next, owed_gap });
+        let standing = Standing {
+            next,
+            latest,
+            owed_gap,
+        };
+        self.rooms.insert(room, standing);
         Ok(())
     }
 
@@ -300,22 +324,23 @@ impl Viewer {
         };
         let is_lost = to + kept <= known.head() || known.deleted;
         let owed = standing.owed_gap.take();
+        let expected = standing.next..=standing.latest;
         let (begins, has_reason) = match (data["reason"].as_str(), &owed) {
-            (Some("epoch"), Some((epoch, seq))) => (
-                1,
+            (Some("epoch"), Some((epoch, _, seq))) => (
+                1..=1,
                 known.epoch.as_ref() != Some(epoch) || *seq > known.head(),
             ),
-            (Some("trimmed"), _) => (standing.next, is_lost),
-            (Some("slow"), _) => (standing.next, is_lost && self.slow),
-            _ => (from, false),
+            (Some("trimmed"), _) => (expected, is_lost),
+            (Some("slow"), _) => (expected, is_lost && self.slow),
+            _ => (from..=from, false),
         };
-        if from != begins || !has_reason || to > known.head() {
+        if !begins.contains(&from) || !has_reason || to > known.head() {
             return Err(format!(
-                "a gap without a reason: {room} from {begins}, owed {owed:?}, head {}",
+                "a gap without a reason: {room} from {begins:?}, owed {owed:?}, head {}",
                 known.head()
             ));
         }
-        standing.next = to + 1;
+        (standing.next, standing.latest) = (to + 1, to + 1);
         Ok(())
     }
 
@@ -334,17 +359,21 @@ impl Viewer {
         }
         self.owed.remove(&mark);
         let again = !self.seen.insert(mark);
+        // Of what was under way in a crash the place is not known.
+        let place = history.places.get(&mark).copied();
+        let is_new = place.is_some_and(|place| place > self.replayed);
         // A deletion does not wait for what a slow client has not read of its user's room, and stands there again: the log
         // of the task, in which it could be found later, is gone.
         let is_deletion = fact.kind == "task:deleted";
-        if again && mark > self.replayed && !is_deletion {
+        if again && is_new && !is_deletion {
             return Err("came twice".to_owned());
         }
         // What was missed in several rooms comes in the order of all, then what is new.
         if !event.ephemeral && !is_deletion {
-            let before = std::mem::replace(&mut self.last_kept, mark);
-            if before > mark && mark > self.replayed {
-                return Err(format!("came after {before}"));
+            let place = place.unwrap_or(self.last_kept);
+            let before = std::mem::replace(&mut self.last_kept, place);
+            if before > place && is_new {
+                return Err(format!("came as {place} after {before}"));
             }
         }
         for (room, seq) in &event.rooms {
@@ -359,20 +388,21 @@ impl Viewer {
                 }
                 continue;
             }
-            if standing.owed_gap.is_some() || *seq != standing.next {
+            let expected = standing.next..=standing.latest;
+            if standing.owed_gap.is_some() || !expected.contains(seq) {
                 return Err(format!("{room}: expected {standing:?}"));
             }
-            standing.next += 1;
+            (standing.next, standing.latest) = (seq + 1, seq + 1);
             history.number(*room, *seq, mark)?;
         }
         self.count(event, history)?;
         // *Once per connection*: with all its rooms at once. Of a deleted room the rest is said to be missing, and
         // a client that leaves has asked for no more.
-        if event.ephemeral || is_deletion || mark <= self.replayed {
+        if event.ephemeral || is_deletion || !is_new {
             return Ok(());
         }
         let late = fact.rooms.iter().find(|room| {
-            let still_to_come = |it: &Standing| history.seq_of(**room, mark) >= Some(it.next);
+            let still_to_come = |it: &Standing| history.seq_of(**room, mark) >= Some(it.latest);
             let is_deleted = history.rooms.get(room).is_some_and(|it| it.deleted);
             !is_deleted
                 && !self.is_leaving(**room)
@@ -393,11 +423,8 @@ impl Viewer {
                 Ok(())
             };
         };
-        let counts = history.rooms.get(&room).map(|it| &it.counts);
-        let count = counts
-            .and_then(|it| it.get(seq))
-            .copied()
-            .unwrap_or_default();
+        let known = history.rooms.get(&room);
+        let count = known.map_or(0, |it| it.unread(*seq).len() as u64);
         match event.unread {
             Some(unread) if unread != count => Err(format!("the user has {count} unread")),
             _ => Ok(()),
@@ -414,7 +441,8 @@ impl Viewer {
                 .rooms
                 .get(room)
                 .map_or(0, crate::history::Room::head);
-            if standing.owed_gap.is_some() || standing.next != head + 1 {
+            let expected = standing.next..=standing.latest;
+            if standing.owed_gap.is_some() || !expected.contains(&(head + 1)) {
                 return Err(format!("{room} is at {head}, and {standing:?}"));
             }
         }
@@ -431,5 +459,6 @@ fn room(value: &Value) -> Result<RoomId, String> {
 }
 
 fn position(value: &Value) -> Option<Since> {
-    Some((value["epoch"].as_str()?.to_owned(), value["seq"].as_u64()?))
+    let seq = value["seq"].as_u64()?;
+    Some((value["epoch"].as_str()?.to_owned(), seq, seq))
 }

@@ -1,6 +1,8 @@
 //! What a hub does, as scripts: one file a behaviour.
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
     reason = "clippy knows tests by their attribute, and not what they share"
 )]
 
@@ -16,20 +18,27 @@ mod limits;
 mod malformed;
 mod many_clients;
 mod once_per_connection;
+mod restart;
 mod resume;
 mod retries;
 mod rights;
 mod slow;
+mod store;
+mod store_failures;
 mod task_rooms;
 mod user_rooms;
 mod worlds;
 
-use fanfare_core::RoomId;
-use fanfare_loopback::Received;
+use fanfare_core::{Draft, Error, History, Limits, Publish, Receipt, RoomId, Target, Ticket};
+use fanfare_loopback::{Received, Settings, StoreSettings, World, draft, task, user};
+use std::ops::RangeInclusive;
 use std::process::Command;
 
-/// What a script shows of a hub whose log is in memory only, and which is not so where there is a store.
-const IN_MEMORY_ONLY: [&str; 3] = [
+/// What is not played again: scripts that choose whether there is a store, and what is so in memory only.
+const ONCE: [&str; 6] = [
+    "restart::",
+    "store::",
+    "store_failures::",
     "inbox::a_device_whose_room_began_anew_while_it_was_away_gets_all_that_is_kept",
     "inbox::inboxes_are_bounded_in_bytes_and_the_one_idle_longest_is_forgotten",
     "resume::a_room_that_was_forgotten_for_want_of_memory_tells_its_members_of_a_new_epoch",
@@ -43,8 +52,8 @@ fn every_scenario_is_played_over_a_store_too() {
         return;
     }
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.env(STORE, "1").args(["--quiet", "--exact"]);
-    again.args(IN_MEMORY_ONLY.iter().flat_map(|name| ["--skip", name]));
+    again.env(STORE, "1").arg("--quiet");
+    again.args(ONCE.iter().flat_map(|name| ["--skip", name]));
     let output = again.output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "over a store:\n{told}");
@@ -57,4 +66,78 @@ fn seqs(received: &[Received], room: impl Into<RoomId>) -> Vec<u64> {
     events
         .filter_map(|event| event.rooms.get(&room).copied())
         .collect()
+}
+
+/// A world with a store whose commits and reads take so long.
+fn stored(seed: u64, commit_ms: RangeInclusive<u64>, fetch_ms: RangeInclusive<u64>) -> World {
+    stored_within(seed, commit_ms, fetch_ms, Limits::default())
+}
+
+fn stored_within(
+    seed: u64,
+    commit_ms: RangeInclusive<u64>,
+    fetch_ms: RangeInclusive<u64>,
+    limits: Limits,
+) -> World {
+    World::with(Settings {
+        seed,
+        limits,
+        store: Some(StoreSettings {
+            commit_ms,
+            fetch_ms,
+            ..StoreSettings::default()
+        }),
+        ..Settings::default()
+    })
+}
+
+fn chat(number: u64) -> Draft {
+    draft("chat:message", number)
+}
+
+fn as_id(id: &str, draft: Draft) -> Draft {
+    draft.with_id(id.parse().unwrap())
+}
+
+/// The numbers of the kept events in a room, as its history has them.
+fn kept(world: &mut World, room: impl Into<RoomId>) -> Vec<u64> {
+    let page = world.history(room, History::default());
+    page.events.iter().map(|(seq, _)| seq.number()).collect()
+}
+
+fn to_task(number: u32, users: &[u64], draft: Draft) -> Publish {
+    let users = users.iter().copied().map(user).collect();
+    let target = Target::Task {
+        task: task(number),
+        users,
+    };
+    Publish { target, draft }
+}
+
+fn to_user(number: u64, draft: Draft) -> Publish {
+    let target = Target::User(user(number));
+    Publish { target, draft }
+}
+
+/// Begins all of them in this moment.
+fn begin(world: &mut World, publishes: impl IntoIterator<Item = Publish>) -> Vec<Ticket> {
+    let publishes = publishes.into_iter();
+    publishes.map(|it| world.begin_publish(it)).collect()
+}
+
+/// Waits for all answers.
+fn answers(world: &mut World, tickets: Vec<Ticket>) -> Vec<Result<Receipt, Error>> {
+    let tickets = tickets.into_iter();
+    tickets.map(|it| world.wait_answer(it)).collect()
+}
+
+/// Of answers: the number in the first room, or the code of the refusal.
+fn told(answers: &[Result<Receipt, Error>]) -> Vec<String> {
+    let seq = |receipt: &Receipt| receipt.rooms().first().unwrap().seq;
+    let told = |answer: &Result<Receipt, Error>| match answer {
+        Ok(receipt) if receipt.duplicate() => format!("{} again", seq(receipt)),
+        Ok(receipt) => seq(receipt).to_string(),
+        Err(error) => error.code().to_owned(),
+    };
+    answers.iter().map(told).collect()
 }
