@@ -219,3 +219,43 @@ fn wrong_usage_exits_2_and_every_task_has_help() {
         );
     }
 }
+
+/// With every number and every unit of a size as one.
+fn shape(line: &str) -> String {
+    let words = line.split(' ').map(|word| {
+        let number = word.trim_matches(|c: char| !c.is_ascii_digit());
+        if matches!(word.trim_end_matches(','), "KiB" | "MiB" | "B") {
+            "size".to_owned()
+        } else if number.is_empty() {
+            word.to_owned()
+        } else {
+            word.replace(number, "0")
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn the_commands_of_docs_store_md_print_what_it_shows() {
+    let document = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/store.md");
+    let document = fs::read_to_string(document).unwrap();
+    let block = document.split_once("```console\n").unwrap().1;
+    let block = block.split_once("```").unwrap().0;
+    let dir = tempfile::tempdir().unwrap();
+    fs::rename(stored().keep(), dir.path().join("fanfare-data")).unwrap();
+    let mut ran = 0;
+    for part in block.split("$ fanfare-server ").skip(1) {
+        let (words, shown) = part.split_once('\n').unwrap();
+        let arguments: Vec<&str> = words.split(' ').collect();
+        let output = command(&arguments, &[])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let printed = [output.stdout, output.stderr].concat();
+        let printed = String::from_utf8(printed).unwrap();
+        assert!(output.status.success(), "{words}: {printed}");
+        assert_eq!(shape(printed.trim()), shape(shown.trim()), "{words}");
+        ran += 1;
+    }
+    assert_eq!(ran, 4);
+}
