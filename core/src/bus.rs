@@ -27,6 +27,9 @@ use crate::time::{Now, Wall};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Bytes that a room of a publish has in rows beside the data, about.
+const ROW_COST: usize = 512;
+
 /// Namespaces of which only the server publishes.
 const RESERVED: [&str; 2] = ["system", "inbox"];
 
@@ -942,6 +945,12 @@ impl EventBus {
     pub(crate) fn jitter(&mut self, below: u64) -> u64 {
         self.entropy.below(below)
     }
+}
+
+/// Bytes of the rows that a publish will have, about.
+pub(crate) fn rows_bytes(publish: &Publish, admission: &Admission) -> usize {
+    let rows = admission.rooms.len().max(1);
+    rows.saturating_mul(publish.draft.data.as_str().len() + ROW_COST)
 }
 
 /// Removes the rows of what a room no longer keeps: its events up to `floor`, and that they were not read.

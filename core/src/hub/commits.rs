@@ -4,9 +4,9 @@
 //! when nobody else is expected, and otherwise when there are as many as in the one before, or 1,000, or 256 KiB of them,
 //! or when the first of them has waited for 2 ms.
 
-use super::jobs::{Job, Origin, WAITING_BYTES_MAX};
+use super::jobs::{BEHIND, Job, Origin, WAITING_BYTES_MAX};
 use super::{Effect, Hub};
-use crate::bus::{Admitted, Prepared};
+use crate::bus::{Admitted, Prepared, rows_bytes};
 use crate::error::Error;
 use crate::event::Publish;
 use crate::ids::{ConnId, DeviceId, RoomId, Seq, UserId};
@@ -22,7 +22,6 @@ const GROUP_BYTES: usize = 256 << 10;
 const GROUP_WAIT_MS: u64 = 2;
 /// Milliseconds between attempts of a store that had no space, while nobody asks for one.
 const FULL_WAIT_MS: u64 = 1_000;
-const BEHIND: Error = Error::Unavailable("too much waits for it: try again in a moment");
 const BROKEN: Error =
     Error::Unavailable("a write failed, and no more are taken: check the disk, then restart");
 
@@ -121,9 +120,11 @@ impl Hub {
         let needs_store = self.bus.needs_store(&publish, &admission);
         if let Some(work) = self.work.as_ref().filter(|_| needs_store) {
             let waiting = self.bus.waiting_bytes() + work.commits.bytes;
+            let with_this = waiting + rows_bytes(&publish, &admission);
             let refusal = match work.commits.failure {
                 Some(StoreFailure::Failed) => Some(BROKEN),
-                _ if waiting > WAITING_BYTES_MAX => Some(BEHIND),
+                // By itself it may be larger: what is for very many has to go too.
+                _ if waiting > 0 && with_this > WAITING_BYTES_MAX => Some(BEHIND),
                 _ => None,
             };
             if let Some(refusal) = refusal {
@@ -358,5 +359,75 @@ impl Hub {
                 self.end_waiting(conn);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Draft, Target};
+    use crate::hub::{Input, Ticket};
+    use crate::ids::TaskId;
+    use crate::limits::Limits;
+    use crate::payload::Payload;
+    use crate::port::{Change, Fetched};
+    use uuid::Uuid;
+
+    /// Publishes `bytes` to a task's room and the rooms of so many users; the answers and commits that follow, where the
+    /// store has nothing of what is read, and has not answered a commit yet.
+    fn publish(hub: &mut Hub, ticket: u64, users: u64, bytes: usize) -> (Vec<&'static str>, usize) {
+        let now = Now::default();
+        let data = Payload::from_value(&"x".repeat(bytes)).unwrap();
+        let target = Target::Task {
+            task: TaskId::new(Uuid::from_u128(ticket.into())),
+            users: (0..users).map(UserId::new).collect(),
+        };
+        let draft = Draft::new("note:added".parse().unwrap(), data);
+        let publish = Publish { target, draft };
+        let ticket = Ticket(ticket);
+        hub.handle(now, Input::Publish { ticket, publish });
+        drain(hub)
+    }
+
+    fn drain(hub: &mut Hub) -> (Vec<&'static str>, usize) {
+        let (mut told, mut committed) = (Vec::new(), 0);
+        while let Some(effect) = hub.poll() {
+            if let Effect::Fetch { id, fetches } = effect {
+                let result = Ok(fetches.iter().map(|_| Fetched::default()).collect());
+                hub.handle(Now::default(), Input::Fetched { id, result });
+            } else if let Effect::Commit(changes) = effect {
+                committed = changes.iter().map(Change::bytes).sum();
+            } else if let Effect::Published { result, .. } = effect {
+                told.push(result.map_or_else(|error| error.code(), |_| "taken"));
+            }
+        }
+        (told, committed)
+    }
+
+    #[test]
+    fn a_commit_is_bounded_in_bytes_and_one_publish_of_any_size_that_may_be_is_taken() {
+        const MIB: usize = 1 << 20;
+        let mut hub = Hub::restore(Limits::default(), [0; 32], &[]).unwrap();
+        drain(&mut hub);
+        let commit = |hub: &mut Hub| {
+            hub.handle(Now::default(), Input::Committed(Ok(())));
+            drain(hub)
+        };
+        commit(&mut hub);
+        // The largest that there may be, when nothing else waits.
+        let (told, bytes) = publish(&mut hub, 1, 100, MIB - 2);
+        assert!(told.is_empty() && bytes > 100 * MIB, "{told:?} {bytes}");
+        let (told, _) = publish(&mut hub, 2, 0, 1);
+        assert_eq!(told, ["unavailable"], "so much is under way");
+        assert_eq!(commit(&mut hub).0, ["taken"]);
+        // Of what waits together there is no more than the bound.
+        assert_eq!(publish(&mut hub, 3, 0, 1).0, [""; 0]);
+        assert_eq!(publish(&mut hub, 4, 50, MIB - 2).0, [""; 0]);
+        assert_eq!(publish(&mut hub, 5, 100, MIB - 2).0, ["unavailable"]);
+        assert_eq!(publish(&mut hub, 6, 0, 1).0, [""; 0]);
+        let (told, bytes) = commit(&mut hub);
+        assert_eq!(told, ["taken"]);
+        assert!(bytes <= WAITING_BYTES_MAX, "{bytes}");
+        assert_eq!(commit(&mut hub).0, ["taken", "taken"]);
     }
 }

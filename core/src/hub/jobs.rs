@@ -19,9 +19,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Jobs that may wait for what they need to be read.
 const WAITING_MAX: usize = 65_536;
-/// Bytes of events that may wait to be published, by themselves and in the journal.
+/// Bytes of events that may wait to be read for, and as many that may wait to be committed.
 pub(super) const WAITING_BYTES_MAX: usize = 64 << 20;
-const BEHIND: Error = Error::Unavailable("too much waits for it: try again in a moment");
+pub(super) const BEHIND: Error = Error::Unavailable("too much waits for it: try again in a moment");
 const UNREADABLE: Error =
     Error::Unavailable("what is needed could not be read: try again in a moment");
 
