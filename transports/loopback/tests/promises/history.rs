@@ -47,6 +47,8 @@ pub(crate) struct History {
     pub(crate) rooms: BTreeMap<RoomId, Room>,
     /// The place of each event in the order of all, from 1, where somebody saw it.
     pub(crate) places: BTreeMap<Mark, usize>,
+    /// What was not kept, and published anew under an id that a restart forgot.
+    pub(crate) anew: BTreeSet<Mark>,
 }
 
 impl History {

@@ -66,7 +66,6 @@ fn every_promise_is_kept_in_every_script() {
 }
 
 #[test]
-#[ignore = "an ack that a full disk refused moves the cursor"]
 fn every_promise_is_kept_over_a_store_with_failures_restarts_and_crashes() {
     every_promise_is_kept(
         plan::stored_plans(),

@@ -84,6 +84,8 @@ struct Cursor {
     asked: Vec<u64>,
     /// The server may not know the device.
     unsure: bool,
+    /// An ack of it was answered: from then on it is known for good.
+    acked: bool,
 }
 
 impl Cursor {
@@ -435,6 +437,10 @@ impl Oracle {
                 self.history.number(room.room, seq, mark)?;
             }
         }
+        if fact.ephemeral && self.history.facts.contains_key(&mark) {
+            self.history.anew.insert(mark);
+            self.witnessed.remove(&mark);
+        }
         self.takes(mark, fact);
         if let Some(id) = id {
             let used = Used {
@@ -744,8 +750,11 @@ impl Oracle {
             cursor.asked.swap_remove(at);
         }
         if !is_done {
-            if data["error"]["code"] == "unavailable" {
-                // Whether a commit that failed was kept is seen after a restart.
+            if matches!(
+                data["error"]["code"].as_str(),
+                Some("unavailable" | "store_full")
+            ) {
+                // The device has it all the same: the cursor may be there, or not.
                 cursor.asked.push(seq);
             }
             return Ok(());
@@ -754,7 +763,7 @@ impl Oracle {
         if !(cursor.low.max(seq)..=cursor.high().max(seq)).contains(&at) {
             return Err(format!("the cursor is {cursor:?}"));
         }
-        (cursor.low, cursor.high) = (at, at);
+        (cursor.low, cursor.high, cursor.acked) = (at, at, true);
         self.mark("an ack");
         Ok(())
     }

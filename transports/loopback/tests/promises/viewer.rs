@@ -365,7 +365,7 @@ impl Viewer {
         // A deletion does not wait for what a slow client has not read of its user's room, and stands there again: the log
         // of the task, in which it could be found later, is gone.
         let is_deletion = fact.kind == "task:deleted";
-        if again && is_new && !is_deletion {
+        if again && is_new && !is_deletion && !history.anew.contains(&mark) {
             return Err("came twice".to_owned());
         }
         // What was missed in several rooms comes in the order of all, then what is new.

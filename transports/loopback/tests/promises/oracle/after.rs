@@ -76,6 +76,13 @@ impl Oracle {
             Restart::Orderly => "an orderly end",
         });
         self.witness = witness;
+        // What was answered in the last moment the former witness may not have read any more.
+        self.witnessed.extend(&self.accepted);
+        // The id of what is not kept is known in memory only.
+        let ids = self.ids.values_mut();
+        for used in ids.filter(|used| used.content[2] != "Kept") {
+            used.unsure = true;
+        }
         self.flying.clear();
         self.doubtful.clear();
         self.sent.clear();
@@ -255,9 +262,12 @@ impl Oracle {
                     if cursor.low < cursor.high() {
                         self.mark("an ack that a crash cut short");
                     }
-                    self.cursors.insert(device, Cursor::at(at));
+                    let acked = cursor.acked;
+                    let found = Cursor::at(at);
+                    self.cursors.insert(device, Cursor { acked, ..found });
                 }
-                None if cursor.unsure => {}
+                // One that only came is written with the next commit, and a crash may be sooner.
+                None if cursor.unsure || !cursor.acked => {}
                 other => return Err(format!("{device:?} is at {other:?}, and was {cursor:?}")),
             }
         }
