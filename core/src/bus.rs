@@ -11,7 +11,7 @@ use crate::event::{Draft, Entry, Event, Place, Publish, Retention, Target};
 use crate::ids::{
     DeviceId, Epoch, EventId, EventType, Pattern, Position, RoomId, Seq, TaskId, UserId,
 };
-use crate::inbox::{self, Device, Inboxes, KnownDevice, Unread};
+use crate::inbox::{self, Device, Inboxes, Kept, KnownDevice, Unread};
 use crate::journal::{Group, Journal};
 use crate::lifecycle::{Status, TaskEvent};
 use crate::limits::Limits;
@@ -29,8 +29,6 @@ use std::sync::Arc;
 
 /// Namespaces of which only the server publishes.
 const RESERVED: [&str; 2] = ["system", "inbox"];
-/// Events that a full room no longer keeps, and whose rows are removed together.
-const TRIM_LOT: u64 = 64;
 
 /// A publish that was taken: what its publisher is told, and what is to be fanned out.
 ///
@@ -299,6 +297,13 @@ impl EventBus {
         }
     }
 
+    /// Whether a publish has something that only the store can keep: an event in a room, or an id.
+    pub(crate) fn needs_store(&self, publish: &Publish, admission: &Admission) -> bool {
+        let is_kept = publish.draft.retention == Retention::Kept;
+        let leaves_rows = !admission.rooms.is_empty() || admission.id.is_some();
+        self.journal.is_some() && is_kept && leaves_rows
+    }
+
     /// Whether a publish may be. `stored` is what the store has of its id, where memory may not know that.
     pub(crate) fn admit(
         &mut self,
@@ -519,7 +524,8 @@ impl EventBus {
             return;
         };
         let (before, floor) = (log.floor_at(place.seq.before()), log.floor_at(place.seq));
-        if before.number() / TRIM_LOT != floor.number() / TRIM_LOT {
+        let lot = log.trim_lot();
+        if before.number() / lot != floor.number() / lot {
             remove_up_to(journal, place.room, floor);
         }
     }
@@ -689,32 +695,59 @@ impl EventBus {
             journal.push(rows::remove_device(user, &device));
         }
         if let Some(known) = self.inboxes.device(user, device) {
-            journal.push(rows::put_device(user, device, &known.cursor, known.seen));
+            let mut cursor = known.cursor.clone();
+            let Kept { epoch, .. } = self.log.kept(user);
+            match journal.cursor(user, device) {
+                Some(seq) if epoch == cursor.epoch => cursor.seq = cursor.seq.max(seq),
+                Some(seq) => cursor = Position { epoch, seq },
+                None => {}
+            }
+            journal.push(rows::put_device(user, device, &cursor, known.seen));
         }
     }
 
-    /// The device has everything up to `seq`; it was sent everything up to `sent`. Where its cursor is now.
+    /// The device says that it has everything up to `seq`; it was sent everything up to `sent`. The journal is told.
     pub(crate) fn ack(
+        &mut self,
+        user: UserId,
+        device: &DeviceId,
+        seq: Seq,
+        sent: Seq,
+    ) -> Result<(), Error> {
+        let kept = self.log.kept(user);
+        let cursor = self.inboxes.cursor(user, &kept, device);
+        let coming = self.journal.as_ref();
+        let coming = coming.and_then(|journal| journal.cursor(user, device));
+        if seq > sent && Some(seq) > cursor.max(coming) {
+            return Err(beyond("ack", seq, sent));
+        }
+        if let Some(journal) = &mut self.journal {
+            journal.put_cursor(user, device, seq);
+            self.write_device(user, device, Vec::new());
+        }
+        Ok(())
+    }
+
+    /// What the device said is safe. Where its cursor is now.
+    pub(crate) fn acked(
         &mut self,
         now: Wall,
         user: UserId,
         device: &DeviceId,
         seq: Seq,
-        sent: Seq,
         devices: &Devices,
-    ) -> Result<Position, Error> {
+    ) -> Position {
         let kept = self.log.kept(user);
-        let cursor = self.inboxes.cursor(user, &kept, device);
-        if seq > sent && Some(seq) > cursor {
-            return Err(beyond("ack", seq, sent));
-        }
+        let was_known = self.inboxes.device(user, device).is_some();
         let is_connected = |device: &DeviceId| devices.connected(user, device) > 0;
         let (seq, forgotten) = self
             .inboxes
             .ack(now, user, &kept, device, seq, is_connected);
-        self.write_device(user, device, forgotten);
+        if !was_known {
+            self.write_device(user, device, forgotten);
+        }
         let epoch = kept.epoch;
-        Ok(Position { epoch, seq })
+        Position { epoch, seq }
     }
 
     /// The user's devices that are known, by name, and with their cursors.

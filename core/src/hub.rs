@@ -443,6 +443,10 @@ impl Hub {
             Input::Fault { conn, fault } => self.close(now, conn, fault.close_code()),
             Input::Closed { conn } => self.forget(now, conn),
             Input::Verified { conn, result } => self.verified(now, conn, result),
+            Input::Publish { ticket, .. } if self.draining.is_some() => {
+                let result = Err(Error::Draining);
+                self.effects.push_back(Effect::Published { ticket, result });
+            }
             Input::Publish { ticket, publish } => {
                 let origin = Origin::Ticket(ticket);
                 self.run(

@@ -4,7 +4,7 @@
 //! have are here, so that the next one is judged and numbered after them. A group is what one commit takes. Where a commit
 //! fails, all that was built on it fails too, and [`Journal::discard`] makes it undone.
 
-use crate::ids::{EventId, Position, RoomId, TaskId};
+use crate::ids::{DeviceId, EventId, Position, RoomId, Seq, TaskId, UserId};
 use crate::port::Change;
 use crate::rows::{Meta, RoomRow};
 use crate::tasks::Record;
@@ -41,6 +41,7 @@ pub(crate) struct Journal {
     rooms: BTreeMap<RoomId, Reserved>,
     tasks: BTreeMap<TaskId, (Group, Record)>,
     ids: BTreeMap<EventId, Group>,
+    cursors: BTreeMap<(UserId, DeviceId), (Group, Seq)>,
 }
 
 impl Journal {
@@ -58,6 +59,7 @@ impl Journal {
             rooms: BTreeMap::new(),
             tasks: BTreeMap::new(),
             ids: BTreeMap::new(),
+            cursors: BTreeMap::new(),
         }
     }
 
@@ -110,6 +112,7 @@ impl Journal {
         self.rooms.retain(|_, reserved| reserved.group > group);
         self.tasks.retain(|_, (of, _)| *of > group);
         self.ids.retain(|_, of| *of > group);
+        self.cursors.retain(|_, (of, _)| *of > group);
     }
 
     /// A commit failed: what was built on it will not be. `is_new` where the store has nothing yet.
@@ -121,6 +124,7 @@ impl Journal {
         self.rooms.clear();
         self.tasks.clear();
         self.ids.clear();
+        self.cursors.clear();
         self.group = Group(self.group.0 + 1);
     }
 
@@ -167,12 +171,27 @@ impl Journal {
         self.ids.get(id).copied()
     }
 
+    pub(crate) fn put_cursor(&mut self, user: UserId, device: &DeviceId, seq: Seq) {
+        let key = (user, device.clone());
+        let (group, cursor) = self.cursors.entry(key).or_insert((self.group, seq));
+        (*group, *cursor) = (self.group, seq.max(*cursor));
+    }
+
+    /// How far the device will have acknowledged.
+    pub(crate) fn cursor(&self, user: UserId, device: &DeviceId) -> Option<Seq> {
+        let (_, seq) = self.cursors.get(&(user, device.clone()))?;
+        Some(*seq)
+    }
+
     /// Whether something is under way for the room.
     pub(crate) fn concerns(&self, room: RoomId) -> bool {
-        let task = match room {
+        let more = match room {
             RoomId::Task(task) => self.tasks.contains_key(&task),
-            RoomId::User(_) => false,
+            RoomId::User(user) => {
+                let mut cursors = self.cursors.keys().map(|(of, _)| *of);
+                cursors.any(|of| of == user)
+            }
         };
-        task || self.rooms.contains_key(&room)
+        more || self.rooms.contains_key(&room)
     }
 }

@@ -10,6 +10,9 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+/// Most events that go from the store together: what a room has there is its bound and so many more.
+const TRIM_LOT_MAX: u64 = 64;
+
 /// Why a client doesn't get all that it missed: `reason` of `system:gap`.
 ///
 /// ```
@@ -160,6 +163,11 @@ impl RoomLog {
         let events_max = self.bounds.events_max as u64;
         let floor = Seq::new(head.number().saturating_sub(events_max));
         floor.map_or(self.floor, |floor| floor.max(self.floor))
+    }
+
+    /// How many events that a full log no longer keeps go from the store together.
+    pub(crate) fn trim_lot(&self) -> u64 {
+        (self.bounds.events_max as u64 / 8).clamp(1, TRIM_LOT_MAX)
     }
 
     /// Takes the entry that has the seq after the head.

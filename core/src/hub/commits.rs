@@ -8,11 +8,11 @@ use super::jobs::{Job, Origin, WAITING_BYTES_MAX};
 use super::{Effect, Hub};
 use crate::bus::{Admitted, Prepared};
 use crate::error::Error;
-use crate::event::{Publish, Retention};
-use crate::ids::{ConnId, RoomId, UserId};
+use crate::event::Publish;
+use crate::ids::{ConnId, DeviceId, RoomId, Seq, UserId};
 use crate::journal::Group;
 use crate::port::StoreFailure;
-use crate::protocol::{Ref, Returned};
+use crate::protocol::Ref;
 use crate::retries::Stored;
 use crate::time::{Now, Time};
 use std::collections::BTreeMap;
@@ -39,11 +39,12 @@ enum Staged {
         conn: ConnId,
         reference: Option<Ref>,
     },
-    /// What memory has already, and may be told when it is safe.
-    Reply {
+    Ack {
+        user: UserId,
+        device: DeviceId,
+        seq: Seq,
         conn: ConnId,
         reference: Option<Ref>,
-        returned: Returned,
     },
 }
 
@@ -107,9 +108,6 @@ impl Hub {
         stored: Option<&Stored>,
         follows: bool,
     ) {
-        if self.draining.is_some() {
-            return self.answer(now, origin, Err(Error::Draining));
-        }
         let from = match &origin {
             Origin::Ticket(_) => None,
             Origin::Client { user, .. } => Some(*user),
@@ -120,8 +118,8 @@ impl Hub {
             Ok(Admitted::Wait(group)) => return self.follow(now, group, origin, publish),
             Ok(Admitted::New(admission)) => admission,
         };
-        let is_kept = publish.draft.retention == Retention::Kept;
-        if let Some(work) = self.work.as_ref().filter(|_| is_kept) {
+        let needs_store = self.bus.needs_store(&publish, &admission);
+        if let Some(work) = self.work.as_ref().filter(|_| needs_store) {
             let waiting = self.bus.waiting_bytes() + work.commits.bytes;
             let refusal = match work.commits.failure {
                 Some(StoreFailure::Failed) => Some(BROKEN),
@@ -132,9 +130,9 @@ impl Hub {
                 return self.answer(now, origin, Err(refusal));
             }
         }
-        // An ephemeral event comes after what was published to its rooms before.
+        // What needs no store comes after what was published to its rooms before.
         let before = self.bus.last_under_way(&admission);
-        if let Some(group) = before.filter(|_| !is_kept && !follows) {
+        if let Some(group) = before.filter(|_| !needs_store && !follows) {
             return self.follow(now, group, origin, publish);
         }
         let (tasks, users) = (&self.tasks, &self.users);
@@ -143,7 +141,7 @@ impl Hub {
             RoomId::User(user) => users.members(user).len(),
         };
         let prepared = self.bus.prepare(now, from, publish, admission, connected);
-        if self.work.is_some() && is_kept {
+        if needs_store {
             self.mark_waiting(now, &origin);
             let prepared = Box::new(prepared);
             return self.put_staged(now, Staged::Publish { prepared, origin });
@@ -196,19 +194,21 @@ impl Hub {
         self.put_staged(now, staged);
     }
 
-    /// An answer that is given when what the journal has now is safe.
-    pub(super) fn stage_reply(
+    /// An acknowledgement, which counts when it is safe.
+    pub(super) fn stage_ack(
         &mut self,
         now: Now,
         conn: ConnId,
         reference: Option<Ref>,
-        returned: Returned,
+        (user, device, seq): (UserId, DeviceId, Seq),
     ) {
         self.begin_waiting(now, conn);
-        let staged = Staged::Reply {
+        let staged = Staged::Ack {
+            user,
+            device,
+            seq,
             conn,
             reference,
-            returned,
         };
         self.put_staged(now, staged);
     }
@@ -331,11 +331,14 @@ impl Hub {
                 self.reply(now, conn, reference.as_ref(), &Ok(returned));
                 self.end_waiting(conn);
             }
-            Staged::Reply {
+            Staged::Ack {
+                user,
+                device,
+                seq,
                 conn,
                 reference,
-                returned,
             } => {
+                let returned = self.ack_is_known(now, user, &device, seq);
                 self.reply(now, conn, reference.as_ref(), &Ok(returned));
                 self.end_waiting(conn);
             }
@@ -348,7 +351,7 @@ impl Hub {
             Staged::Read {
                 conn, reference, ..
             }
-            | Staged::Reply {
+            | Staged::Ack {
                 conn, reference, ..
             } => {
                 self.reply(now, conn, reference.as_ref(), &Err(error.clone()));

@@ -8,7 +8,7 @@ use crate::close::CloseCode;
 use crate::error::Error;
 use crate::event::{Draft, Publish};
 use crate::heartbeat::Heartbeat;
-use crate::ids::{ConnId, Epoch, Position, RoomId, Seq, UserId};
+use crate::ids::{ConnId, DeviceId, Epoch, Position, RoomId, Seq, UserId};
 use crate::protocol::{self, LeftReason, Message, Op, Ref, Returned, Token};
 use crate::rate::Verdict;
 use crate::retries::Stored;
@@ -143,6 +143,7 @@ impl Hub {
                 }))
             }
             Op::Leave { room } => self.leave_room(now, conn, room).map(Some),
+            Op::Send { .. } if self.draining.is_some() => Err(Error::Draining),
             Op::Send { room, draft } => {
                 let user = self.may_send(conn, room, &draft)?;
                 let target = Some(room).into();
@@ -156,12 +157,12 @@ impl Hub {
                 Ok(None)
             }
             Op::Ack { epoch, seq } => {
-                let returned = self.ack(now, conn, epoch.as_ref(), seq)?;
-                if self.work.is_none() {
-                    return Ok(Some(returned));
+                let (user, device) = self.ack(conn, epoch.as_ref(), seq)?;
+                if self.work.is_some() {
+                    self.stage_ack(now, conn, reference.cloned(), (user, device, seq));
+                    return Ok(None);
                 }
-                self.stage_reply(now, conn, reference.cloned(), returned);
-                Ok(None)
+                Ok(Some(self.ack_is_known(now, user, &device, seq)))
             }
             Op::Read(read) => self.read(now, conn, reference, &read),
         }
@@ -203,22 +204,18 @@ impl Hub {
             ))
     }
 
-    /// Moves the cursor of the connection's device.
+    /// Whether the connection's device may acknowledge `seq`; whose device it is.
     fn ack(
         &mut self,
-        now: Now,
         conn: ConnId,
         named: Option<&Epoch>,
         seq: Seq,
-    ) -> Result<Returned, Error> {
+    ) -> Result<(UserId, DeviceId), Error> {
         const NO_DEVICE: Error =
             Error::Forbidden("`ack` is a device's: connect with `?device=` and a name for it");
-        let Some(session) = self.sessions.get(conn) else {
-            return Ok(Returned::default());
-        };
-        let (Some(user), Some(device)) = (session.user(), session.device.clone()) else {
-            return Err(NO_DEVICE);
-        };
+        let session = self.sessions.get(conn);
+        let device = session.and_then(|session| Some((session.user()?, session.device.clone()?)));
+        let (user, device) = device.ok_or(NO_DEVICE)?;
         let head = self.bus.position(user.into());
         if named.is_some_and(|named| *named != head.epoch) {
             return Err(Error::BadRequest(format!(
@@ -226,17 +223,28 @@ impl Hub {
                 head.epoch
             )));
         }
-        let reads = session.catch_up.as_ref();
+        let reads = session.and_then(|session| session.catch_up.as_ref());
         let sent = reads
             .and_then(|catch_up| catch_up.position(user.into()))
             .unwrap_or(head.seq);
-        let devices = &self.devices;
-        let Position { epoch, seq } = self.bus.ack(now.wall, user, &device, seq, sent, devices)?;
-        Ok(Returned {
+        self.bus.ack(user, &device, seq, sent)?;
+        Ok((user, device))
+    }
+
+    /// Moves the device's cursor; what its client is answered.
+    pub(super) fn ack_is_known(
+        &mut self,
+        now: Now,
+        user: UserId,
+        device: &DeviceId,
+        seq: Seq,
+    ) -> Returned {
+        let Position { epoch, seq } = self.bus.acked(now.wall, user, device, seq, &self.devices);
+        Returned {
             epoch: Some(epoch),
             seq: Some(seq),
             ..Returned::default()
-        })
+        }
     }
 
     fn read(
