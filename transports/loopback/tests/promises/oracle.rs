@@ -750,11 +750,8 @@ impl Oracle {
             cursor.asked.swap_remove(at);
         }
         if !is_done {
-            if matches!(
-                data["error"]["code"].as_str(),
-                Some("unavailable" | "store_full")
-            ) {
-                // The device has it all the same: the cursor may be there, or not.
+            if data["error"]["code"] == "unavailable" {
+                // Of a write that failed nobody knows before the restart whether the disk has it.
                 cursor.asked.push(seq);
             }
             return Ok(());

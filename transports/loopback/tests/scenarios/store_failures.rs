@@ -118,7 +118,8 @@ fn what_a_client_asks_for_and_a_full_disk_can_not_keep_is_refused_and_changes_no
     world.expect_later(alice, reply(ping));
     world.advance_ms(100);
     world.expect_nothing(alice);
-    assert_eq!(world.inbox(user(7)).unread, 1);
+    let inbox = world.inbox(user(7));
+    assert_eq!((inbox.unread, inbox.devices[0].cursor.number()), (1, 0));
     world.fail_commits(0, StoreFailure::Full);
     for reference in [world.ack(alice, 2), world.ack(alice, 1)] {
         world.expect_later(alice, reply(reference).with("/data/seq", 2));
