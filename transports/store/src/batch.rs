@@ -100,6 +100,10 @@ impl Batch {
         &self.changes
     }
 
+    pub(crate) fn into_changes(self) -> Vec<Change> {
+        self.changes
+    }
+
     /// Refuses what could never be stored, before it is queued.
     pub(crate) fn check(&self, most: usize) -> Result<(), Error> {
         let limited = |what, bytes, limit| {

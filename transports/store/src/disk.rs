@@ -1,13 +1,13 @@
-//! What stands between redb and the file: a failed write freezes the file, and nobody who reads notices.
+//! What stands between the store and its file: a failed write of redb's freezes redb's part, and nobody who reads notices.
 //!
 //! redb refuses everything, reads too, after any failed write. Here a failure is kept from redb: from the first one on,
-//! the file is frozen (what it holds stays as it is), and what redb still writes goes to memory, over the file. So redb
+//! that part is frozen (what it holds stays as it is), and what redb still writes goes to memory, over the file. So redb
 //! comes to the end of what it was doing, a reader that holds the state before it goes on reading, and the writer, which
 //! asks [`Disk::frozen`] after each commit, knows that this one is not on disk. What memory holds is at most what the commit
 //! under way still had to write.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -15,60 +15,130 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use redb::{BackendError, StorageBackend};
 
 use crate::error::is_full;
+use crate::layout::Layout;
 use crate::row::SEAL;
 
 const BLOCK: usize = 4_096;
 /// Length of redb's header, which it writes as a whole.
 const HEADER: usize = 320;
-/// What a redb file begins with.
-const MAGIC: &[u8] = b"redb";
 
 /// A lock's value, also after a panic elsewhere: what is guarded here is never left half done.
 pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The file itself. Its locks are held until the last user is gone, so that no other process comes between two openings.
+/// The file itself: a block that says what it is, the log, and redb's part. Its locks are held until the last user is gone, so
+/// that no other process comes between two openings.
 #[derive(Debug)]
 pub(crate) struct Device {
     backend: Box<dyn StorageBackend>,
+    /// The same file, each write to which is on disk when it returns, and nothing else of the file with it.
+    synced: Option<File>,
+    layout: Layout,
     locks: Mutex<Vec<(Bound<u64>, Bound<u64>)>>,
 }
 
 impl Device {
-    pub(crate) fn new(backend: impl StorageBackend) -> Arc<Self> {
+    /// What is there already.
+    pub(crate) fn found(
+        backend: Box<dyn StorageBackend>,
+        synced: Option<File>,
+        layout: Layout,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            backend: Box::new(backend),
+            backend,
+            synced,
+            layout,
             locks: Mutex::default(),
         })
     }
 
-    pub(crate) fn len(&self) -> io::Result<u64> {
+    /// An empty file with room for the log. It is a store when [`name`](Self::name) has written its first block.
+    pub(crate) fn make(
+        backend: Box<dyn StorageBackend>,
+        synced: Option<File>,
+        layout: Layout,
+    ) -> io::Result<Arc<Self>> {
+        backend.set_len(0)?;
+        backend.set_len(layout.tables_at())?;
+        // Written and not only long, so that a commit finds its space.
+        let zeros = vec![0; BLOCK * 64];
+        let mut at = 0;
+        while at < layout.tables_at() {
+            let left = usize::try_from(layout.tables_at() - at).unwrap_or(usize::MAX);
+            backend.write(at, zeros.get(..left).unwrap_or(&zeros))?;
+            at += zeros.len() as u64;
+        }
+        Ok(Self::found(backend, synced, layout))
+    }
+
+    /// Says what the file is, once all else is in it.
+    pub(crate) fn name(&self) -> io::Result<()> {
+        self.backend.write(0, &self.layout.named())?;
+        self.backend.sync_data()
+    }
+
+    pub(crate) const fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Of the whole file, in bytes.
+    pub(crate) fn bytes(&self) -> io::Result<u64> {
         self.backend.len()
     }
 
-    /// Whether the file's header is the one that was written last.
+    /// Of redb's part.
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.backend.len()?.saturating_sub(self.layout.tables_at()))
+    }
+
+    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
+        self.backend.read(self.layout.tables_at() + at, out)
+    }
+
+    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
+        self.backend.write(self.layout.tables_at() + at, data)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.backend.set_len(self.layout.tables_at() + len)
+    }
+
+    pub(crate) fn read_log(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.backend.read(offset, out)
+    }
+
+    /// Writes to the log, and returns when that is on disk.
+    pub(crate) fn write_log_through(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        #[cfg(unix)]
+        if let Some(file) = &self.synced {
+            return std::os::unix::fs::FileExt::write_all_at(file, data, offset);
+        }
+        self.write_log(offset, data)?;
+        self.sync_log()
+    }
+
+    /// Writes to the log: the operating system has it.
+    pub(crate) fn write_log(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.backend.write(offset, data)
+    }
+
+    pub(crate) fn sync_log(&self) -> io::Result<()> {
+        self.backend.sync_data()
+    }
+
+    /// Whether redb's header is the one that was written last.
     ///
     /// redb has no checksum over the byte that says which of its two states is the last one: with that bit changed, a file
     /// would open without its last commit. So a header is followed by its CRC-32, in the same sector.
-    pub(crate) fn header(&self) -> io::Result<Header> {
-        if self.backend.len()? < (HEADER + SEAL) as u64 {
-            return Ok(Header::Foreign);
+    pub(crate) fn has_whole_header(&self) -> io::Result<bool> {
+        if self.len()? < (HEADER + SEAL) as u64 {
+            return Ok(false);
         }
         let mut sealed = [0; HEADER + SEAL];
-        self.backend.read(0, &mut sealed)?;
+        self.read(0, &mut sealed)?;
         let (header, seal) = sealed.split_at(HEADER);
-        Ok(if !header.starts_with(MAGIC) || seal == [0; SEAL] {
-            Header::Foreign
-        } else if crc32fast::hash(header).to_le_bytes() == *seal {
-            Header::Whole
-        } else {
-            Header::Damaged
-        })
-    }
-
-    pub(crate) fn clear(&self) -> io::Result<()> {
-        self.backend.set_len(0)
+        Ok(crc32fast::hash(header).to_le_bytes() == *seal)
     }
 
     /// Whether so many bytes can be written behind the end. They are gone again afterwards.
@@ -91,17 +161,6 @@ impl Drop for Device {
         // All that close does is to give back the locks, as the end of the process would.
         let _ = self.backend.close();
     }
-}
-
-/// What the first bytes of a file are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Header {
-    /// As this store wrote them last.
-    Whole,
-    /// Those of a store, and not as they were written.
-    Damaged,
-    /// Not those of a store.
-    Foreign,
 }
 
 /// Why nothing is written to the file any more.
@@ -133,25 +192,13 @@ struct Overlay {
     blocks: BTreeMap<u64, Vec<u8>>,
 }
 
-pub(crate) type Written = Box<dyn FnOnce() + Send>;
-
 /// How far the commit under way is.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Watch {
-    waiting: Option<Written>,
     /// Its header was written since the last fsync.
     header: bool,
     /// Fsyncs that reached its header.
     synced: u32,
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watch")
-            .field("header", &self.header)
-            .field("synced", &self.synced)
-            .finish_non_exhaustive()
-    }
 }
 
 impl Disk {
@@ -183,7 +230,7 @@ impl Disk {
             Some(frozen) if frozen.cause == Frozen::Full => frozen.cause = cause,
             Some(_) => {}
             None => {
-                let len = self.device.backend.len()?;
+                let len = self.device.len()?;
                 *overlay = Some(Overlay {
                     cause,
                     len,
@@ -202,13 +249,9 @@ impl Disk {
         (blocks * BLOCK) as u64
     }
 
-    /// A commit begins. `written` is called once its writes are all with the operating system, before their fsync, if it
-    /// is one in one phase.
-    pub(crate) fn begin(&self, written: Option<Written>) {
-        *locked(&self.watch) = Watch {
-            waiting: written,
-            ..Watch::default()
-        };
+    /// A commit begins.
+    pub(crate) fn begin(&self) {
+        *locked(&self.watch) = Watch::default();
     }
 
     /// The commit ended. Says how many fsyncs reached its header.
@@ -219,14 +262,14 @@ impl Disk {
     /// Writes to the file, or over it once it is frozen; a failure freezes it.
     fn change(
         &self,
-        file: impl FnOnce(&dyn StorageBackend) -> io::Result<()>,
-        memory: impl FnOnce(&mut Overlay, &dyn StorageBackend) -> io::Result<()>,
+        file: impl FnOnce(&Device) -> io::Result<()>,
+        memory: impl FnOnce(&mut Overlay, &Device) -> io::Result<()>,
         cause: impl FnOnce(io::Error) -> Frozen,
     ) -> io::Result<()> {
-        let backend = &*self.device.backend;
+        let device = &*self.device;
         let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
         if overlay.is_none() {
-            let Err(error) = file(backend) else {
+            let Err(error) = file(device) else {
                 return Ok(());
             };
             drop(overlay);
@@ -237,11 +280,11 @@ impl Disk {
         let mut overlay = self.overlay.write().unwrap_or_else(PoisonError::into_inner);
         overlay
             .as_mut()
-            .map_or(Ok(()), |overlay| memory(overlay, backend))
+            .map_or(Ok(()), |overlay| memory(overlay, device))
     }
 }
 
-fn cause(doing: &str, error: &io::Error) -> Frozen {
+pub(crate) fn cause(doing: &str, error: &io::Error) -> Frozen {
     if is_full(error) {
         Frozen::Full
     } else {
@@ -251,7 +294,7 @@ fn cause(doing: &str, error: &io::Error) -> Frozen {
 
 impl Overlay {
     /// Reads the file, then what is over it.
-    fn read(&self, backend: &dyn StorageBackend, at: u64, out: &mut [u8]) -> io::Result<()> {
+    fn read(&self, device: &Device, at: u64, out: &mut [u8]) -> io::Result<()> {
         if at
             .checked_add(out.len() as u64)
             .is_none_or(|end| end > self.len)
@@ -262,7 +305,7 @@ impl Overlay {
         let there = self.visible.saturating_sub(at).min(out.len() as u64);
         let there = usize::try_from(there).unwrap_or(out.len());
         if let Some(there) = out.get_mut(..there).filter(|there| !there.is_empty()) {
-            backend.read(at, there)?;
+            device.read(at, there)?;
         }
         for (number, within, part) in parts(at, out.len()) {
             if let (Some(block), Some(out)) = (self.blocks.get(&number), out.get_mut(part)) {
@@ -272,7 +315,7 @@ impl Overlay {
         Ok(())
     }
 
-    fn write(&mut self, backend: &dyn StorageBackend, at: u64, data: &[u8]) -> io::Result<()> {
+    fn write(&mut self, device: &Device, at: u64, data: &[u8]) -> io::Result<()> {
         for (number, within, part) in parts(at, data.len()) {
             if !self.blocks.contains_key(&number) {
                 let mut block = vec![0; BLOCK];
@@ -280,7 +323,7 @@ impl Overlay {
                 let there = self.len.saturating_sub(start).min(BLOCK as u64);
                 let there = usize::try_from(there).unwrap_or(BLOCK);
                 if let Some(there) = block.get_mut(..there) {
-                    self.read(backend, start, there)?;
+                    self.read(device, start, there)?;
                 }
                 self.blocks.insert(number, block);
             }
@@ -350,7 +393,7 @@ impl StorageBackend for Backend {
             .unwrap_or_else(PoisonError::into_inner);
         match &*overlay {
             Some(overlay) => Ok(overlay.len),
-            None => self.0.device.backend.len(),
+            None => self.0.device.len(),
         }
     }
 
@@ -361,8 +404,8 @@ impl StorageBackend for Backend {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         match &*overlay {
-            Some(overlay) => overlay.read(&*self.0.device.backend, at, out),
-            None => self.0.device.backend.read(at, out),
+            Some(overlay) => overlay.read(&self.0.device, at, out),
+            None => self.0.device.read(at, out),
         }
     }
 
@@ -398,13 +441,9 @@ impl StorageBackend for Backend {
     fn sync_data(&self) -> io::Result<()> {
         let mut watch = locked(&self.0.watch);
         let header = std::mem::take(&mut watch.header);
-        let then = watch.waiting.take_if(|_| header);
         drop(watch);
-        if let Some(then) = then.filter(|_| self.0.frozen().is_none()) {
-            then();
-        }
         self.0.change(
-            StorageBackend::sync_data,
+            |file| file.backend.sync_data(),
             |_, _| Ok(()),
             // Also if it says that there is no space: what reached the disk is not known.
             |error| Frozen::Failed(format!("fsync: {error}")),
@@ -447,7 +486,8 @@ mod tests {
     fn a_frozen_disk_reads_as_if_it_were_written() {
         let mut random = fastrand::Rng::with_seed(7);
         for round in 0..200 {
-            let device = Device::new(InMemoryBackend::new());
+            let layout = Layout::new(4_096);
+            let device = Device::make(Box::new(InMemoryBackend::new()), None, layout).unwrap();
             let disk = Disk::new(device.clone());
             let backend = Backend(disk.clone());
             let mut model = vec![0; 3 * BLOCK + 100];
@@ -474,7 +514,7 @@ mod tests {
             assert!(seen == model, "round {round}");
             assert!(backend.read(1, &mut seen).is_err() || seen.is_empty());
             let mut file = vec![0; fill.len()];
-            device.backend.read(0, &mut file).unwrap();
+            device.read(0, &mut file).unwrap();
             assert!(file == fill, "round {round}: the file changed");
         }
     }

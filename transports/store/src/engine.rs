@@ -1,5 +1,6 @@
-//! The store without threads: open, commit a group of batches, recover from a full disk.
+//! The tables: redb in its part of the file, without threads. Open, bring what the log has, recover from a full disk.
 
+use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -10,30 +11,33 @@ use redb::{
     StorageError, TableDefinition, TransactionError, WriteTransaction,
 };
 
-use crate::batch::{Batch, Change};
-use crate::disk::{Backend, Device, Disk, Frozen, Header, Written};
+use crate::batch::Batch;
+use crate::disk::{Backend, Device, Disk, Frozen};
 use crate::error::Error;
-use crate::file::{Place, place, publish};
-use crate::options::{Durability, Options};
+use crate::file::{Place, place, publish, synced};
+use crate::layout::{FORMAT, Kind, Layout};
+use crate::log::{self, Number};
+use crate::options::Options;
+use crate::overlay::Overlay;
 use crate::row::{SEAL, seal};
 use crate::table::Table;
 use crate::view::{Problem, View, said};
 
-/// The format that this version writes. It rises when an older version could not read what a newer one wrote.
-pub(crate) const FORMAT: u32 = 1;
 /// Beside the tables of [`Table`], so that no batch can touch it.
-const FORMATS: TableDefinition<'static, &'static str, u32> = TableDefinition::new("format");
-const VERSION: &str = "version";
+const LOG: TableDefinition<'static, &'static str, Number> = TableDefinition::new("log");
+/// The last commit that the tables have.
+const APPLIED: &str = "applied";
 /// Least space that must be free before a full disk is tried again.
 const SPACE_MIN: u64 = 1 << 20;
 
-/// The writing side. There is one for each file.
+/// The writing side of the tables. There is one for each file.
 pub(crate) struct Engine {
     file: PathBuf,
     options: Options,
     device: Arc<Device>,
     instance: Option<Instance>,
     view: Arc<View>,
+    last: Number,
 }
 
 /// redb, and the disk that it was given.
@@ -42,69 +46,94 @@ struct Instance {
     disk: Arc<Disk>,
 }
 
-/// What a database without a single table is.
+/// What a file without a byte in its first block is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Empty {
+pub(crate) enum Blank {
     /// It was made just now, or a crash came between.
     IsNew,
-    /// A file gets its name when its tables are there.
-    IsDamage,
+    /// A file gets its name when it is whole.
+    IsForeign,
 }
 
 impl Engine {
     /// Opens the file, or makes it.
     pub(crate) fn open(file: &Path, options: Options) -> Result<Self, Error> {
         match place(file, options.create)? {
-            Place::There(backend) => {
-                Self::on(backend, file.to_path_buf(), options, Empty::IsDamage)
-            }
+            Place::There(backend) => Self::on(
+                Box::new(backend),
+                synced(file),
+                file.to_path_buf(),
+                options,
+                Blank::IsForeign,
+            ),
             Place::New(backend, new) => {
-                let engine = Self::fresh(backend, file.to_path_buf(), options)?;
+                let synced = synced(&new);
+                let engine = Self::make(Box::new(backend), synced, file.to_path_buf(), options)?;
                 publish(&new, file)?;
                 Ok(engine)
             }
         }
     }
 
-    /// A store in an empty file, whatever is in that file.
-    pub(crate) fn fresh(
-        backend: impl StorageBackend,
+    /// A store in a file, whatever is in that file.
+    pub(crate) fn make(
+        backend: Box<dyn StorageBackend>,
+        synced: Option<File>,
         file: PathBuf,
         options: Options,
     ) -> Result<Self, Error> {
-        let device = Device::new(backend);
-        let cleared = device.clear();
-        cleared.map_err(|error| Error::io(&file, "empty the file", error))?;
-        Self::with(
-            device.clone(),
-            Disk::new(device),
+        let failed = |error| Error::io(&file, "make the file", error);
+        let layout = Layout::new(options.log_bytes);
+        let device = Device::make(backend, synced, layout).map_err(failed)?;
+        let disk = Disk::new(device.clone());
+        let (instance, tables) = start(disk, &file, &options, Tables::AreMade)?;
+        if let Some(cause) = instance.disk.frozen() {
+            return Err(refusal(&file, cause));
+        }
+        device.name().map_err(failed)?;
+        let view = Arc::new(View::new(file.clone(), tables));
+        Ok(Self {
             file,
             options,
-            Empty::IsNew,
-        )
+            device,
+            instance: Some(instance),
+            view,
+            last: 0,
+        })
     }
 
     /// A store on a file, or on something that is used like one.
     pub(crate) fn on(
-        backend: impl StorageBackend,
+        backend: Box<dyn StorageBackend>,
+        synced: Option<File>,
         file: PathBuf,
         options: Options,
-        empty: Empty,
+        blank: Blank,
     ) -> Result<Self, Error> {
-        let device = Device::new(backend);
-        Self::with(device.clone(), Disk::new(device), file, options, empty)
+        let found = find(&*backend, &file)?;
+        let Some(layout) = found else {
+            return match blank {
+                Blank::IsNew => Self::make(backend, synced, file, options),
+                Blank::IsForeign => Err(Error::NotAStore { file }),
+            };
+        };
+        let device = Device::found(backend, synced, layout);
+        Self::with(device.clone(), Disk::new(device), file, options)
     }
 
-    /// Opened without a write to the file.
+    /// Opened without a write to the file. What only the log has is brought to the tables in memory.
     pub(crate) fn read_only(file: &Path, options: Options) -> Result<Self, Error> {
+        let path = file.to_path_buf();
         let Place::There(backend) = place(file, false)? else {
-            let file = file.to_path_buf();
-            return Err(Error::NoFile { file });
+            return Err(Error::NoFile { file: path });
         };
-        let device = Device::new(backend);
+        let Some(layout) = find(&backend, file)? else {
+            return Err(Error::NotAStore { file: path });
+        };
+        let device = Device::found(Box::new(backend), None, layout);
         let disk = Disk::read_only(device.clone());
         let disk = disk.map_err(|error| Error::io(file, "read the file", error))?;
-        Self::with(device, disk, file.to_path_buf(), options, Empty::IsDamage)
+        Self::with(device, disk, path, options)
     }
 
     fn with(
@@ -112,33 +141,46 @@ impl Engine {
         disk: Arc<Disk>,
         file: PathBuf,
         options: Options,
-        empty: Empty,
     ) -> Result<Self, Error> {
-        let header = device.header();
-        let header = header.map_err(|error| Error::io(&file, "read the file", error))?;
-        match header {
-            Header::Damaged => {
-                let what = "its header is not what was written".to_owned();
-                return Err(Error::Damaged { file, what });
-            }
-            Header::Foreign if empty == Empty::IsDamage => return Err(Error::NotAStore { file }),
-            Header::Whole | Header::Foreign => {}
+        let whole = device.has_whole_header();
+        if !whole.map_err(|error| Error::io(&file, "read the file", error))? {
+            let what = "the header of its tables is not what was written".to_owned();
+            return Err(Error::Damaged { file, what });
         }
-        let (instance, snapshot) = start(disk, &file, &options, empty)?;
-        let view = Arc::new(View::new(file.clone(), snapshot));
-        let engine = Self {
+        let (instance, tables) = start(disk, &file, &options, Tables::AreThere)?;
+        let found = applied(&tables).and_then(|applied| log::recover(&device, applied));
+        let found = found.map_err(|problem| problem.of(&file, "open"))?;
+        let view = Arc::new(View::new(file.clone(), tables));
+        let mut engine = Self {
             file,
             options,
             device,
             instance: Some(instance),
             view,
+            last: found.last,
         };
-        match engine.frozen() {
-            Some(cause @ Frozen::Failed(_)) => Err(engine.refusal(cause)),
-            // A store that is on a full disk can be read; one that was not there before is not made.
-            Some(cause @ Frozen::Full) if header == Header::Foreign => Err(engine.refusal(cause)),
-            Some(Frozen::Full | Frozen::ReadOnly) | None => Ok(engine),
+        if let Some(cause @ Frozen::Failed(_)) = engine.frozen() {
+            return Err(engine.refusal(cause));
         }
+        if found.changes.is_empty() {
+            return Ok(engine);
+        }
+        match engine.commit(&found.changes, found.last) {
+            Ok(tables) => engine.view.applied(tables),
+            // A store on a full disk can be read.
+            Err(Error::Full { .. }) => engine.view.found(found.changes),
+            Err(error) => return Err(error),
+        }
+        Ok(engine)
+    }
+
+    pub(crate) const fn device(&self) -> &Arc<Device> {
+        &self.device
+    }
+
+    /// The last commit that was found, in the log or the tables.
+    pub(crate) const fn last(&self) -> Number {
+        self.last
     }
 
     pub(crate) fn view(&self) -> Arc<View> {
@@ -151,7 +193,7 @@ impl Engine {
 
     /// The file's length in bytes.
     pub(crate) fn bytes(&self) -> Result<u64, Error> {
-        let len = self.device.len();
+        let len = self.device.bytes();
         len.map_err(|error| Error::io(&self.file, "read the file", error))
     }
 
@@ -160,66 +202,64 @@ impl Engine {
     }
 
     fn refusal(&self, cause: Frozen) -> Error {
-        let file = self.file.clone();
-        match cause {
-            Frozen::Full => Error::Full { file },
-            Frozen::Failed(cause) => Error::WriteFailed { file, cause },
-            Frozen::ReadOnly => Error::Permission { file },
+        refusal(&self.file, cause)
+    }
+
+    /// Writes nothing more: a write to the log failed.
+    pub(crate) fn freeze(&self, cause: &str) {
+        if let Some(instance) = &self.instance {
+            // Where even the file's length can't be had, every write of redb's fails too.
+            let _ = instance.disk.freeze(Frozen::Failed(cause.to_owned()));
         }
     }
 
-    /// Commits all batches, or none. `written` is called in between, if the store is [`Durability::Relaxed`]: once the
-    /// operating system has everything.
-    pub(crate) fn commit<'b>(
+    /// Puts rows into the tables, past the log.
+    pub(crate) fn fill(&mut self, batch: Batch) -> Result<(), Error> {
+        let mut changes = Overlay::default();
+        changes.add(batch);
+        let tables = self.commit(&changes, self.last)?;
+        self.view.applied(tables);
+        Ok(())
+    }
+
+    /// Makes all changes, or none, and remembers that the tables have the log up to this commit.
+    pub(crate) fn commit(
         &mut self,
-        batches: impl Iterator<Item = &'b Batch>,
-        written: impl FnOnce() + Send + 'static,
-    ) -> Result<(), Error> {
+        changes: &Overlay,
+        number: Number,
+    ) -> Result<ReadTransaction, Error> {
         match self.frozen() {
             Some(Frozen::Full) => self.recover()?,
-            Some(cause) => return Err(self.refusal(cause)),
-            None => {}
+            Some(cause @ Frozen::Failed(_)) => return Err(self.refusal(cause)),
+            Some(Frozen::ReadOnly) | None => {}
         }
         let Some(instance) = &self.instance else {
             return Err(Error::Closed);
         };
-        let relaxed = self.options.durability == Durability::Relaxed;
         let done = catch_unwind(AssertUnwindSafe(|| {
             let mut transaction = instance.database.begin_write().map_err(begin)?;
-            transaction.set_two_phase_commit(!relaxed);
-            apply(&transaction, batches)?;
-            if instance.disk.frozen().is_some() {
+            transaction.set_two_phase_commit(true);
+            apply(&transaction, changes)?;
+            transaction.open_table(LOG)?.insert(APPLIED, number)?;
+            if instance.disk.frozen() == Some(Frozen::Full) {
                 return Ok(None);
             }
-            let view = self.view.clone();
-            instance.disk.begin(relaxed.then(|| -> Written {
-                Box::new(move || {
-                    view.answered();
-                    written();
-                })
-            }));
+            instance.disk.begin();
             transaction.commit().map_err(commit)?;
             instance.database.begin_read().map_err(begin).map(Some)
         }));
         // The first phase's fsync, and that of the header that makes the commit valid.
-        let safe = instance.disk.end() >= if relaxed { 1 } else { 2 };
-        let frozen = instance.disk.frozen();
-        let result = match done {
-            Ok(Ok(snapshot)) => {
-                // What was answered must be seen, also if its fsync failed then.
-                if safe || self.view.is_answered() {
-                    self.view.show(snapshot);
-                }
-                match frozen {
-                    Some(cause) if !safe => Err(self.refusal(cause)),
-                    _ => Ok(()),
-                }
+        let safe = instance.disk.end() >= 2;
+        match (done, instance.disk.frozen()) {
+            (Ok(Err(problem)), _) => Err(self.broken(instance, problem)),
+            (Err(panic), _) => Err(self.broken(instance, Problem::Damaged(said(&*panic)))),
+            (Ok(Ok(Some(tables))), cause) if safe || cause == Some(Frozen::ReadOnly) => Ok(tables),
+            (Ok(Ok(_)), Some(cause)) => Err(self.refusal(cause)),
+            (Ok(Ok(_)), None) => {
+                let problem = Problem::Damaged("a commit left no trace".to_owned());
+                Err(self.broken(instance, problem))
             }
-            Ok(Err(problem)) => Err(self.broken(instance, problem)),
-            Err(panic) => Err(self.broken(instance, Problem::Damaged(said(&*panic)))),
-        };
-        self.view.settled();
-        result
+        }
     }
 
     /// redb takes no more writes after a commit that it failed itself. Whether that one is on disk is not known.
@@ -231,7 +271,7 @@ impl Engine {
         cause.map_or(error, |cause| self.refusal(cause))
     }
 
-    /// Opens the file anew after a lack of space. Readers stay with the state before until that is done.
+    /// Opens redb anew after a lack of space. Readers stay with the state before until that is done.
     fn recover(&mut self) -> Result<(), Error> {
         let unwritten = self.instance.as_ref().map_or(0, |old| old.disk.unwritten());
         let full = || self.refusal(Frozen::Full);
@@ -239,15 +279,15 @@ impl Engine {
             return Err(full());
         }
         let disk = Disk::new(self.device.clone());
-        let (instance, snapshot) = start(disk, &self.file, &self.options, Empty::IsDamage)?;
+        let (instance, tables) = start(disk, &self.file, &self.options, Tables::AreThere)?;
         match instance.disk.frozen() {
             Some(Frozen::Full | Frozen::ReadOnly) => {
-                drop(snapshot);
+                drop(tables);
                 discard(instance);
                 Err(full())
             }
             Some(cause @ Frozen::Failed(_)) => {
-                drop(snapshot);
+                drop(tables);
                 discard(instance);
                 if let Some(old) = &self.instance {
                     // The disk is frozen already: this changes the cause only.
@@ -256,7 +296,7 @@ impl Engine {
                 Err(self.refusal(cause))
             }
             None => {
-                self.view.show(Some(snapshot));
+                self.view.replace(Some(tables));
                 if let Some(old) = self.instance.replace(instance) {
                     discard(old);
                 }
@@ -267,7 +307,7 @@ impl Engine {
 
     /// Gives the file's free space back.
     pub(crate) fn compact(&mut self) -> Result<(), Error> {
-        self.view.show(None);
+        self.view.replace(None);
         let Some(instance) = &mut self.instance else {
             return Err(Error::Closed);
         };
@@ -286,7 +326,7 @@ impl Engine {
 
     /// Ends readers and writes what makes the next start quick.
     pub(crate) fn close(mut self) -> Result<(), Error> {
-        self.view.show(None);
+        self.view.replace(None);
         let Some(instance) = self.instance.take() else {
             return Ok(());
         };
@@ -307,7 +347,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.view.show(None);
+        self.view.replace(None);
         if let Some(instance) = self.instance.take() {
             discard(instance);
         }
@@ -319,12 +359,19 @@ fn discard(instance: Instance) {
     let _ = catch_unwind(AssertUnwindSafe(|| drop(instance.database)));
 }
 
-/// Opens redb on a disk: recovery, verification, the format, the tables.
+/// Whose tables are opened.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tables {
+    AreThere,
+    AreMade,
+}
+
+/// Opens redb on a disk: recovery, verification, the tables.
 fn start(
     disk: Arc<Disk>,
     file: &Path,
     options: &Options,
-    empty: Empty,
+    tables: Tables,
 ) -> Result<(Instance, ReadTransaction), Error> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let database = Database::builder()
@@ -332,7 +379,9 @@ fn start(
             .set_check_integrity_on_open(options.verify)
             .create_with_backend(Backend(disk.clone()))
             .map_err(|error| opening(error, file))?;
-        format(&database, file, empty)?;
+        if tables == Tables::AreMade {
+            make(&database).map_err(|problem| problem.of(file, "make the tables"))?;
+        }
         let snapshot = database.begin_read().map_err(begin);
         let snapshot = snapshot.map_err(|problem| problem.of(file, "open"))?;
         Ok((database, snapshot))
@@ -344,47 +393,37 @@ fn start(
     }
 }
 
-/// Checks the format of a store, or makes the tables of a new one.
-fn format(database: &Database, file: &Path, empty: Empty) -> Result<(), Error> {
-    let found = found_format(database).map_err(|problem| problem.of(file, "open"))?;
-    let file = file.to_path_buf();
-    match found {
-        Found::Format(FORMAT) => Ok(()),
-        Found::Format(found) if found > FORMAT => Err(Error::NewerFormat {
-            file,
+/// Where things are in a file of this format. `None`: nothing was written to it.
+fn find(backend: &dyn StorageBackend, file: &Path) -> Result<Option<Layout>, Error> {
+    let found = Layout::find(backend);
+    let path = file.to_path_buf();
+    match found.map_err(|error| Error::io(file, "read the file", error))? {
+        Kind::Store(layout) => Ok(Some(layout)),
+        Kind::Blank => Ok(None),
+        Kind::Foreign => Err(Error::NotAStore { file: path }),
+        Kind::Older(found) => Err(Error::OlderFormat {
+            file: path,
+            found,
+            oldest: FORMAT,
+        }),
+        Kind::Newer(found) => Err(Error::NewerFormat {
+            file: path,
             found,
             known: FORMAT,
         }),
-        Found::Format(_) => Err(Error::Damaged {
-            file,
-            what: "its format is one that never was".to_owned(),
+        Kind::Damaged => Err(Error::Damaged {
+            file: path,
+            what: "its first block is not what was written, or the file is cut".to_owned(),
         }),
-        Found::Other => Err(Error::NotAStore { file }),
-        Found::Nothing if empty == Empty::IsDamage => Err(Error::NotAStore { file }),
-        Found::Nothing => make(database).map_err(|problem| problem.of(&file, "make the tables")),
     }
 }
 
-enum Found {
-    Format(u32),
-    Other,
-    Nothing,
-}
-
-fn found_format(database: &Database) -> Result<Found, Problem> {
-    let transaction = database.begin_read().map_err(begin)?;
-    match transaction.open_table(FORMATS) {
-        Ok(table) => match table.get(VERSION)? {
-            Some(version) => Ok(Found::Format(version.value())),
-            None => Ok(Found::Other),
-        },
-        Err(redb::TableError::TableDoesNotExist(_)) => {
-            let empty = transaction.list_tables()?.next().is_none();
-            Ok(if empty { Found::Nothing } else { Found::Other })
-        }
-        Err(redb::TableError::Storage(error)) => Err(error.into()),
-        Err(_) => Ok(Found::Other),
-    }
+/// The last commit that the tables have.
+fn applied(tables: &ReadTransaction) -> Result<Number, Problem> {
+    let table = tables.open_table(LOG)?;
+    let applied = table.get(APPLIED)?.map(|number| number.value());
+    applied
+        .ok_or_else(|| Problem::Damaged("its tables don't say which commits they have".to_owned()))
 }
 
 fn make(database: &Database) -> Result<(), Problem> {
@@ -393,41 +432,42 @@ fn make(database: &Database) -> Result<(), Problem> {
     for table in Table::ALL {
         transaction.open_table(table.definition())?;
     }
-    transaction.open_table(FORMATS)?.insert(VERSION, FORMAT)?;
+    transaction.open_table(LOG)?.insert(APPLIED, 0)?;
     transaction.commit().map_err(commit)
 }
 
-/// Makes the changes of all batches, in their order.
-fn apply<'b>(
-    transaction: &WriteTransaction,
-    batches: impl Iterator<Item = &'b Batch>,
-) -> Result<(), Problem> {
-    let mut tables: [Option<redb::Table<'_, &[u8], &[u8]>>; Table::ALL.len()] = Default::default();
-    for change in batches.flat_map(Batch::changes) {
-        let (Change::Put(name, ..) | Change::Delete(name, _) | Change::DeleteRange(name, _)) =
-            change;
-        let Some(slot) = tables.get_mut(*name as usize) else {
+/// Makes the changes, table by table in the order of the keys, so that a page is written once.
+fn apply(transaction: &WriteTransaction, changes: &Overlay) -> Result<(), Problem> {
+    for name in Table::ALL {
+        let layer = changes.of(name);
+        if layer.is_empty() {
             continue;
-        };
-        let table = match slot {
-            Some(table) => table,
-            None => slot.insert(transaction.open_table(name.definition())?),
-        };
-        match change {
-            Change::Put(_, key, value) => {
-                let mut stored = table.insert_reserve(key.as_slice(), value.len() + SEAL)?;
-                let (head, tail) = stored.as_mut().split_at_mut(value.len());
-                head.copy_from_slice(value);
-                tail.copy_from_slice(&seal(*name, key, value));
-            }
-            Change::Delete(_, key) => drop(table.remove(key.as_slice())?),
-            Change::DeleteRange(_, range) if range.is_empty() => {}
-            Change::DeleteRange(_, range) => {
-                table.retain_in::<&[u8], _>(range.bounds(), |_, _| false)?;
-            }
+        }
+        let mut table = transaction.open_table(name.definition())?;
+        for range in layer.cleared().ranges() {
+            table.retain_in::<&[u8], _>(range, |_, _| false)?;
+        }
+        for (key, value) in layer.rows() {
+            let Some(value) = value else {
+                table.remove(key.as_slice())?;
+                continue;
+            };
+            let mut stored = table.insert_reserve(key.as_slice(), value.len() + SEAL)?;
+            let (head, tail) = stored.as_mut().split_at_mut(value.len());
+            head.copy_from_slice(value);
+            tail.copy_from_slice(&seal(name, key, value));
         }
     }
     Ok(())
+}
+
+fn refusal(file: &Path, cause: Frozen) -> Error {
+    let file = file.to_path_buf();
+    match cause {
+        Frozen::Full => Error::Full { file },
+        Frozen::Failed(cause) => Error::WriteFailed { file, cause },
+        Frozen::ReadOnly => Error::Permission { file },
+    }
 }
 
 fn begin(error: TransactionError) -> Problem {

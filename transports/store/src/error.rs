@@ -69,6 +69,18 @@ pub enum Error {
         /// The newest format that is known here.
         known: u32,
     },
+    /// A version of Fanfare before the first release wrote the file.
+    #[error(
+        "{file}: has format {found}, and this version knows formats from {oldest} on: export it with the version that wrote it, then import that"
+    )]
+    OlderFormat {
+        /// The store's file.
+        file: PathBuf,
+        /// The file's format.
+        found: u32,
+        /// The oldest format that is known here.
+        oldest: u32,
+    },
     /// The file's content is not what was written.
     #[error(
         "{file}: is damaged ({what}): check the disk, then restore a copy of the file, or move it away to begin anew"

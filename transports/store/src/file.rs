@@ -48,6 +48,25 @@ pub(crate) fn place(file: &Path, create: bool) -> Result<Place, Error> {
     }
 }
 
+/// The file once more, so that each write to it is on disk when it returns. Without it, an fsync follows each.
+pub(crate) fn synced(file: &Path) -> Option<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let flag = i32::try_from(rustix::fs::OFlags::DSYNC.bits()).ok()?;
+        OpenOptions::new()
+            .write(true)
+            .custom_flags(flag)
+            .open(file)
+            .ok()
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        None
+    }
+}
+
 /// Opens `<name>.new`, which one process at a time may do.
 pub(crate) fn create_new(file: &Path) -> Result<(FileBackend, PathBuf), Error> {
     let mut name = file.file_name().unwrap_or_default().to_owned();

@@ -29,12 +29,17 @@
 #![deny(missing_docs)]
 
 mod batch;
+mod checkpoint;
 mod disk;
 mod engine;
 mod error;
 mod file;
+mod layout;
+mod log;
 mod maintenance;
 mod options;
+mod overlay;
+mod queue;
 mod range;
 mod row;
 mod store;

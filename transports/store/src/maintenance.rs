@@ -10,9 +10,10 @@ use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Batch;
-use crate::engine::{Engine, FORMAT};
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::file::{create_new, directory, publish};
+use crate::layout::FORMAT;
 use crate::options::Options;
 use crate::range::{KeyRange, Read, Row};
 use crate::table::Table;
@@ -115,7 +116,7 @@ pub fn check(file: impl AsRef<Path>, report: Report<'_>) -> Result<Checked, Erro
 /// Store::open(&file, Options::default())?.close()?;
 /// let mut lines = Vec::new();
 /// export(&file, &mut lines, &mut |_| {})?;
-/// assert_eq!(lines, b"{\"format\":1,\"rows\":0}\n");
+/// assert_eq!(lines, b"{\"format\":2,\"rows\":0}\n");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn export(
@@ -148,7 +149,7 @@ pub fn export(
 /// # use fanfare_store::{check, import};
 /// # let dir = tempfile::tempdir()?;
 /// # let file = dir.path().join("store.redb");
-/// let mut export = "{\"format\":1,\"rows\":1}\n{\"table\":\"meta\",\"key\":\"YQ\",\"value\":\"\"}\n".as_bytes();
+/// let mut export = "{\"format\":2,\"rows\":1}\n{\"table\":\"meta\",\"key\":\"YQ\",\"value\":\"\"}\n".as_bytes();
 /// assert_eq!(import(&file, &mut export, &mut |_| {})?, 1);
 /// check(&file, &mut |_| {})?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -167,7 +168,7 @@ pub fn import(
         return Err(Error::NoDirectory { file: path });
     }
     let (backend, new) = create_new(file)?;
-    let filled = Engine::fresh(backend, path, maintenance())
+    let filled = Engine::make(Box::new(backend), None, path, maintenance())
         .and_then(|engine| fill(engine, input, report, &new));
     if filled.is_err() {
         // What is left is overwritten by the next import or store of this name.
@@ -285,12 +286,11 @@ fn fill(
             .map_err(|error| bad(at, error.to_string()))?;
         done += 1;
         if batch.len() >= 1_000 || batch.bytes() >= 256 << 10 {
-            engine.commit(std::iter::once(&batch), || {})?;
-            batch = Batch::new();
+            engine.fill(std::mem::take(&mut batch))?;
             report(Progress { done, total });
         }
     }
-    engine.commit(std::iter::once(&batch), || {})?;
+    engine.fill(batch)?;
     report(Progress { done, total });
     let kept = self::total(&engine)?;
     if done != total || kept != total {

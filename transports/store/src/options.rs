@@ -9,11 +9,11 @@ use std::time::Duration;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Durability {
-    /// When it is safe: it survives the end of the process and the loss of power. Committed in two phases.
+    /// When it is safe: it survives the end of the process and the loss of power.
     #[default]
     Immediate,
     /// When the operating system has it: it survives the end of the process. The fsync follows at once, so a loss of power
-    /// takes what the fsync under way had not reached, and never part of a batch. Reads wait for that fsync. Committed in one phase.
+    /// takes what the fsync under way had not reached, and never part of a batch.
     Relaxed,
 }
 
@@ -49,6 +49,9 @@ pub struct Options {
     pub read_threads: usize,
     /// Memory for pages of the file, in bytes.
     pub cache_bytes: usize,
+    /// Length of a new file's log, in bytes, from 8 KiB to 2 GiB. What half of it holds is brought to the tables at once, and
+    /// is in memory twice at most.
+    pub log_bytes: usize,
 }
 
 impl Default for Options {
@@ -65,6 +68,7 @@ impl Default for Options {
             queue_reads: 16_384,
             read_threads: 2,
             cache_bytes: 64 << 20,
+            log_bytes: 16 << 20,
         }
     }
 }

@@ -91,6 +91,22 @@ impl KeyRange {
         )
     }
 
+    /// Its first key, and the first behind it. `None`: there is no end.
+    pub(crate) fn half_open(&self) -> (Vec<u8>, Option<Vec<u8>>) {
+        let behind = |key: &[u8]| [key, &[0]].concat();
+        let from = match &self.from {
+            Bound::Included(key) => key.clone(),
+            Bound::Excluded(key) => behind(key),
+            Bound::Unbounded => Vec::new(),
+        };
+        let to = match &self.to {
+            Bound::Included(key) => Some(behind(key)),
+            Bound::Excluded(key) => Some(key.clone()),
+            Bound::Unbounded => None,
+        };
+        (from, to)
+    }
+
     /// What is left of the range once `key` was read.
     pub(crate) fn after(&self, key: &[u8], order: Order) -> Self {
         let mut rest = self.clone();

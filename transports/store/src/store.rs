@@ -15,14 +15,15 @@ use futures::channel::oneshot;
 use redb::StorageBackend;
 
 use crate::batch::Batch;
-use crate::engine::{Empty, Engine};
+use crate::engine::{Blank, Engine};
 use crate::error::Error;
 use crate::options::Options;
+use crate::queue::Queue;
 use crate::range::{Page, Read};
 use crate::view::View;
-use crate::writer::{self, Queue};
+use crate::writer::Writer;
 
-/// An open store: one file, one thread that writes, a few that read.
+/// An open store: one file, one thread that writes the log, one that writes the tables, a few that read.
 ///
 /// Calls return at once and belong to no executor; what they return is a future. Dropping the store, or
 /// [`close`](Self::close), commits what was taken, and waits for it.
@@ -119,7 +120,14 @@ impl Store {
         name: impl Into<PathBuf>,
         options: Options,
     ) -> Result<Self, Error> {
-        Self::run(Engine::on(backend, name.into(), options, Empty::IsNew)?)
+        let backend = Box::new(backend);
+        Self::run(Engine::on(
+            backend,
+            None,
+            name.into(),
+            options,
+            Blank::IsNew,
+        )?)
     }
 
     fn run(engine: Engine) -> Result<Self, Error> {
@@ -149,8 +157,9 @@ impl Store {
                     .spawn(move || serve(&view, &readings, &waiting));
                 store.readers.push(reader?);
             }
-            let writer = Builder::new().name("store-write".to_owned());
-            store.writer = Some(writer.spawn(move || writer::run(engine, &queue))?);
+            let writer = Writer::new(engine)?;
+            let thread = Builder::new().name("store-write".to_owned());
+            store.writer = Some(thread.spawn(move || writer.run(&queue))?);
             Ok(())
         })();
         match started {

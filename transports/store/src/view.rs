@@ -1,35 +1,46 @@
-//! What readers see: the state after the last commit, read a page at a time.
+//! What readers see: the tables, and over them what only the log has. Read a page at a time.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{ReadTransaction, ReadableTableMetadata, StorageError, TableError};
 
-use crate::disk::locked;
+use crate::batch::Batch;
 use crate::error::Error;
+use crate::overlay::{Overlay, Window};
 use crate::range::{Order, Page, Read, Row};
 use crate::row::unseal;
 use crate::table::Table;
 
-/// The last committed state. A reader holds it for the length of one call.
-///
-/// It is kept while the next commit is made: when that fails, readers go on with it.
+/// The state after the last commit. No lock is held while a page is read.
 pub(crate) struct View {
     file: PathBuf,
-    snapshot: RwLock<Option<ReadTransaction>>,
-    answered: Mutex<bool>,
-    seen: Condvar,
+    layers: RwLock<Layers>,
+    /// Held by each reader: who holds it alone knows that nobody reads.
+    reading: RwLock<()>,
+}
+
+/// From the newest to the oldest.
+struct Layers {
+    /// What is added to.
+    active: Overlay,
+    /// What is on its way to the tables.
+    frozen: Option<Arc<Overlay>>,
+    tables: Option<Arc<ReadTransaction>>,
 }
 
 impl View {
-    pub(crate) fn new(file: PathBuf, snapshot: ReadTransaction) -> Self {
+    pub(crate) fn new(file: PathBuf, tables: ReadTransaction) -> Self {
         Self {
             file,
-            snapshot: RwLock::new(Some(snapshot)),
-            answered: Mutex::new(false),
-            seen: Condvar::new(),
+            layers: RwLock::new(Layers {
+                active: Overlay::default(),
+                frozen: None,
+                tables: Some(Arc::new(tables)),
+            }),
+            reading: RwLock::new(()),
         }
     }
 
@@ -37,54 +48,86 @@ impl View {
         &self.file
     }
 
-    /// Shows another state, or none, once no page is being read from the one before.
-    pub(crate) fn show(&self, snapshot: Option<ReadTransaction>) {
-        let mut shown = self
-            .snapshot
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *shown = snapshot;
+    /// Shows a batch that the log has.
+    pub(crate) fn add(&self, batch: Batch) {
+        self.write().active.add(batch);
     }
 
-    /// The commit under way was answered before its end: reads wait until it can be seen.
-    pub(crate) fn answered(&self) {
-        *locked(&self.answered) = true;
+    /// From here on, what was added is to go to the tables: all of it, or nothing if something is on its way already.
+    pub(crate) fn freeze(&self) -> Option<Arc<Overlay>> {
+        let mut layers = self.write();
+        if layers.frozen.is_none() && !layers.active.is_empty() {
+            layers.frozen = Some(Arc::new(std::mem::take(&mut layers.active)));
+        }
+        layers.frozen.clone()
     }
 
-    pub(crate) fn is_answered(&self) -> bool {
-        *locked(&self.answered)
+    /// Shows what the log of a file had, where the tables can't take it.
+    pub(crate) fn found(&self, changes: Overlay) {
+        self.write().frozen = Some(Arc::new(changes));
     }
 
-    /// What was answered can be seen.
-    pub(crate) fn settled(&self) {
-        *locked(&self.answered) = false;
-        self.seen.notify_all();
+    /// The tables have what was on its way.
+    pub(crate) fn applied(&self, tables: ReadTransaction) {
+        let before = {
+            let mut layers = self.write();
+            let before = layers.tables.replace(Arc::new(tables));
+            (before, layers.frozen.take())
+        };
+        // Outside the lock: it may be much.
+        drop(before);
     }
 
-    /// Rows of a table.
+    /// Shows the tables of another opening of the file, or none, and waits until nobody reads from those before.
+    pub(crate) fn replace(&self, tables: Option<ReadTransaction>) {
+        self.write().tables = tables.map(Arc::new);
+        drop(self.reading.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Rows of a table, without those that only the log has.
     pub(crate) fn rows(&self, table: Table) -> Result<u64, Error> {
-        self.with(|snapshot| {
-            let table = snapshot.open_table(table.definition());
+        let _reading = self.reading();
+        let tables = self.read().tables.clone().ok_or(Error::Closed)?;
+        self.caught(|| {
+            let table = tables.open_table(table.definition());
             table.map_err(Problem::from)?.len().map_err(Problem::from)
         })
     }
 
     /// A page of each, of one moment.
     pub(crate) fn pages(&self, reads: &[Read]) -> Result<Vec<Page>, Error> {
-        let answered = locked(&self.answered);
-        drop(self.seen.wait_while(answered, |answered| *answered));
-        self.with(|snapshot| reads.iter().map(|read| page(snapshot, read)).collect())
+        let _reading = self.reading();
+        let (windows, frozen, tables) = {
+            let layers = self.read();
+            let windows = reads
+                .iter()
+                .map(|read| layers.active.of(read.table).window(read));
+            let windows: Vec<Window> = windows.collect();
+            (windows, layers.frozen.clone(), layers.tables.clone())
+        };
+        let tables = tables.ok_or(Error::Closed)?;
+        self.caught(|| {
+            let pages = reads.iter().zip(windows);
+            let pages = pages.map(|(read, window)| page(read, window, frozen.as_deref(), &tables));
+            pages.collect()
+        })
+    }
+
+    fn reading(&self) -> RwLockReadGuard<'_, ()> {
+        self.reading.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Layers> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Layers> {
+        self.layers.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// redb says itself that it may panic on a file that was damaged while it was open.
-    fn with<T>(
-        &self,
-        read: impl FnOnce(&ReadTransaction) -> Result<T, Problem>,
-    ) -> Result<T, Error> {
-        let shown = self.snapshot.read().unwrap_or_else(PoisonError::into_inner);
-        let snapshot = shown.as_ref().ok_or(Error::Closed)?;
-        let done = catch_unwind(AssertUnwindSafe(|| read(snapshot)));
-        let problem = match done {
+    fn caught<T>(&self, read: impl FnOnce() -> Result<T, Problem>) -> Result<T, Error> {
+        let problem = match catch_unwind(AssertUnwindSafe(read)) {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(problem)) => problem,
             Err(panic) => Problem::Damaged(said(&*panic)),
@@ -135,46 +178,115 @@ pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
     format!("redb panicked: {}", text.unwrap_or("without a word"))
 }
 
-fn page(snapshot: &ReadTransaction, read: &Read) -> Result<Page, Problem> {
+/// The rows of one read: of each key, what the newest layer says.
+fn page(
+    read: &Read,
+    window: Window,
+    frozen: Option<&Overlay>,
+    tables: &ReadTransaction,
+) -> Result<Page, Problem> {
     if read.range.is_empty() || read.limits.rows == 0 {
         return Ok(Page::default());
     }
-    let table = snapshot.open_table(read.table.definition())?;
-    let mut range = table.range::<&[u8]>(read.range.bounds())?;
+    let nothing = Overlay::default();
+    let frozen = frozen.unwrap_or(&nothing).of(read.table);
+    let is_cleared = |key: &[u8]| window.cleared.contains(key) || frozen.cleared().contains(key);
+    let mut newest = window.rows.into_iter().peekable();
+    let mut newer = frozen.walk(read).peekable();
+    let mut stored = Stored::new(tables, read)?;
     let mut page = Page::default();
     let mut bytes = 0;
     loop {
-        let entry = match read.order {
-            Order::Forward => range.next(),
-            Order::Backward => range.next_back(),
+        let keys = [
+            newest.peek().map(|(key, _)| key.as_slice()),
+            newer.peek().map(|(key, _)| *key),
+            stored.peek(),
+        ];
+        let keys = keys.into_iter().flatten();
+        let next = match read.order {
+            Order::Forward => keys.min(),
+            Order::Backward => keys.max(),
         };
-        let Some(entry) = entry else {
+        let Some(key) = next.map(<[u8]>::to_vec) else {
             return Ok(page);
         };
-        let (key, stored) = entry?;
+        let at_newest = newest.next_if(|(of, _)| *of == key);
+        let at_newer = newer.next_if(|(of, _)| *of == key.as_slice());
+        let at_stored = stored.next_if(&key)?;
+        let value = match (at_newest, at_newer) {
+            (Some((_, kept)), _) => kept.map(|value| value.to_vec()),
+            (None, Some(_)) if window.cleared.contains(&key) => None,
+            (None, Some((_, kept))) => kept.as_deref().map(<[u8]>::to_vec),
+            (None, None) if is_cleared(&key) => None,
+            (None, None) => at_stored,
+        };
+        let Some(value) = value else { continue };
+        bytes += key.len() + value.len();
+        let full = page.rows.len() >= read.limits.rows || bytes > read.limits.bytes;
+        if let Some(last) = page.rows.last().filter(|_| full) {
+            page.next = Some(read.range.after(&last.key, read.order));
+            return Ok(page);
+        }
+        page.rows.push(Row { key, value });
+    }
+}
+
+/// The rows of a table, each of which is looked at before it is believed.
+struct Stored<'r> {
+    read: &'r Read,
+    range: redb::Range<'static, &'static [u8], &'static [u8]>,
+    next: Option<Row>,
+}
+
+impl<'r> Stored<'r> {
+    fn new(tables: &ReadTransaction, read: &'r Read) -> Result<Self, Problem> {
+        let table = tables.open_table(read.table.definition())?;
+        let range = table.range::<&[u8]>(read.range.bounds())?;
+        let mut stored = Self {
+            read,
+            range,
+            next: None,
+        };
+        stored.next = stored.fetch(None)?;
+        Ok(stored)
+    }
+
+    fn peek(&self) -> Option<&[u8]> {
+        self.next.as_ref().map(|row| row.key.as_slice())
+    }
+
+    /// The next row, if this is its key.
+    fn next_if(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, Problem> {
+        let Some(row) = self.next.take_if(|row| row.key == key) else {
+            return Ok(None);
+        };
+        self.next = self.fetch(Some(key))?;
+        Ok(Some(row.value))
+    }
+
+    fn fetch(&mut self, last: Option<&[u8]>) -> Result<Option<Row>, Problem> {
+        let entry = match self.read.order {
+            Order::Forward => self.range.next(),
+            Order::Backward => self.range.next_back(),
+        };
+        let Some((key, stored)) = entry.transpose()? else {
+            return Ok(None);
+        };
         let (key, stored) = (key.value(), stored.value());
-        let last = page.rows.last().map(|row| row.key.as_slice());
-        let rises = last.is_none_or(|last| match read.order {
+        let rises = last.is_none_or(|last| match self.read.order {
             Order::Forward => last < key,
             Order::Backward => last > key,
         });
-        let value = unseal(read.table, key, stored);
-        let Some(value) = value.filter(|_| rises && read.range.contains(key)) else {
-            let what = format!(
-                "a row of the table `{}` is not what was written",
-                read.table
-            );
-            return Err(Problem::Damaged(what));
-        };
-        bytes += key.len() + value.len();
-        let full = page.rows.len() >= read.limits.rows || bytes > read.limits.bytes;
-        if let Some(last) = last.filter(|_| full) {
-            page.next = Some(read.range.after(last, read.order));
-            return Ok(page);
-        }
-        page.rows.push(Row {
+        let table = self.read.table;
+        let value = unseal(table, key, stored);
+        let value = value.filter(|_| rises && self.read.range.contains(key));
+        let value = value.ok_or_else(|| {
+            let what = format!("a row of the table `{table}` is not what was written");
+            Problem::Damaged(what)
+        })?;
+        Ok(Some(Row {
             key: key.to_vec(),
             value: value.to_vec(),
-        });
+        }))
     }
 }

@@ -1,148 +1,235 @@
-//! The one thread that writes: it takes batches in the order of the calls, and commits many together.
+//! The thread that writes the log, and decides when its changes go to the tables.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
-use futures::channel::oneshot;
-
 use crate::batch::Batch;
-use crate::disk::locked;
+use crate::checkpoint::Checkpoints;
+use crate::disk::{Device, Frozen, cause};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::options::Options;
+use crate::log::{self, Number, Place, SECTOR};
+use crate::options::Durability;
+use crate::overlay::Overlay;
+use crate::queue::{Answer, Queue};
+use crate::view::View;
 
-type Answer = oneshot::Sender<Result<(), Error>>;
-
-/// What waits to be committed.
-pub(crate) struct Queue {
-    options: Options,
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
+/// The writing side of the log. There is one for each file.
+pub(crate) struct Writer {
+    file: PathBuf,
+    durability: Durability,
+    device: Arc<Device>,
+    view: Arc<View>,
+    checkpoints: Checkpoints,
+    /// The last commit.
+    last: Number,
+    /// Where the next one goes. `None`: nowhere until the tables have what the log had when it was opened.
+    place: Option<Place>,
+    /// What is on its way to the tables, and the last commit in it.
+    moving: Option<(Arc<Overlay>, Number)>,
+    /// Why nothing more is written.
+    failed: Option<Error>,
 }
 
-#[derive(Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    bytes: usize,
-    closed: bool,
+/// Where a commit is.
+enum Kept {
+    InLog(Vec<Batch>),
+    InTables,
 }
 
-struct Job {
-    batch: Batch,
-    since: Instant,
-    answer: Answer,
-}
-
-impl Queue {
-    pub(crate) fn new(options: Options) -> Arc<Self> {
-        Arc::new(Self {
-            options,
-            waiting: Mutex::default(),
-            changed: Condvar::new(),
+impl Writer {
+    pub(crate) fn new(engine: Engine) -> std::io::Result<Self> {
+        let view = engine.view();
+        let moving = view.freeze().map(|changes| (changes, engine.last()));
+        Ok(Self {
+            file: view.file().to_path_buf(),
+            durability: engine.options().durability,
+            device: engine.device().clone(),
+            view,
+            last: engine.last(),
+            place: moving.is_none().then_some(Place::FIRST),
+            moving,
+            failed: None,
+            checkpoints: Checkpoints::start(engine)?,
         })
     }
 
-    /// Takes a batch, or says at once why not.
-    pub(crate) fn push(&self, batch: Batch, answer: Answer) {
-        match self.admit(&batch) {
-            Ok(mut waiting) => {
-                waiting.bytes += batch.bytes();
-                waiting.jobs.push_back(Job {
-                    batch,
-                    since: Instant::now(),
-                    answer,
-                });
-                drop(waiting);
-                self.changed.notify_one();
+    /// Commits until the queue is closed and empty, then closes the file.
+    pub(crate) fn run(mut self, queue: &Queue) -> Result<(), Error> {
+        let mut before = 1;
+        let mut ended = Instant::now();
+        while let Some(group) = queue.group(before, ended) {
+            let (batches, answers): (Vec<_>, Vec<_>) =
+                group.into_iter().map(|job| (job.batch, job.answer)).unzip();
+            before = batches.len();
+            self.commit(batches, answers);
+            ended = Instant::now();
+        }
+        self.close()
+    }
+
+    /// Commits all batches, or none.
+    fn commit(&mut self, batches: Vec<Batch>, answers: Vec<Answer>) {
+        let kept = self.keep(batches);
+        let result = kept.map(|kept| {
+            if let Kept::InLog(batches) = kept {
+                batches.into_iter().for_each(|batch| self.view.add(batch));
             }
-            // Nobody may wait for the answer any more.
-            Err(error) => drop(answer.send(Err(error))),
+        });
+        for answer in answers {
+            // Nobody may wait for it any more.
+            let _ = answer.send(result.clone());
+        }
+        if self.durability == Durability::Relaxed
+            && result.is_ok()
+            && let Err(error) = self.device.sync_log()
+        {
+            // Also if it says that there is no space: what reached the disk is not known.
+            self.fail(&format!("fsync: {error}"));
         }
     }
 
-    fn admit(&self, batch: &Batch) -> Result<std::sync::MutexGuard<'_, Waiting>, Error> {
-        batch.check(self.options.queue_bytes)?;
-        let waiting = locked(&self.waiting);
-        let full = |what| Err(Error::QueueFull { what });
-        if waiting.closed {
-            Err(Error::Closed)
-        } else if waiting.jobs.len() >= self.options.queue_batches {
-            full("batches")
-        } else if waiting.bytes + batch.bytes() > self.options.queue_bytes {
-            full("bytes to commit")
-        } else {
-            Ok(waiting)
+    fn keep(&mut self, batches: Vec<Batch>) -> Result<Kept, Error> {
+        let ended = self.checkpoints.ended();
+        self.note(ended)?;
+        if batches.iter().all(Batch::is_empty) {
+            return Ok(Kept::InLog(batches));
+        }
+        let record = log::record(self.last + 1, batches.iter());
+        let layout = self.device.layout();
+        if record.len() as u64 > layout.half() {
+            self.pass_by(batches)?;
+            return Ok(Kept::InTables);
+        }
+        let fits = |place: &Place| place.behind(record.len(), layout).is_some();
+        let place = match self.place.filter(fits) {
+            Some(place) => place,
+            None => self.turn()?,
+        };
+        self.write(place, &record)?;
+        self.last += 1;
+        self.place = place.behind(record.len(), layout);
+        Ok(Kept::InLog(batches))
+    }
+
+    fn write(&mut self, place: Place, record: &[u8]) -> Result<(), Error> {
+        let offset = place.offset(self.device.layout());
+        let written = match self.durability {
+            Durability::Immediate => self.device.write_log_through(offset, record),
+            Durability::Relaxed => self.device.write_log(offset, record),
+        };
+        let Err(error) = written else { return Ok(()) };
+        let cause = match cause("write", &error) {
+            // A log that was copied with holes. What of it was written must not be found as a commit.
+            Frozen::Full => match self.device.write_log_through(offset, &[0; SECTOR]) {
+                Ok(()) => return Err(self.full()),
+                Err(error) => format!("write: {error}"),
+            },
+            Frozen::Failed(cause) => cause,
+            Frozen::ReadOnly => "the file is open to be read only".to_owned(),
+        };
+        Err(self.fail(&cause))
+    }
+
+    /// Makes the other half free, and sends what this one has to the tables.
+    fn turn(&mut self) -> Result<Place, Error> {
+        self.settle()?;
+        self.send();
+        let place = self.place.map_or(Place::FIRST, Place::other);
+        self.place = Some(place);
+        Ok(place)
+    }
+
+    /// Commits what is too large for the log to the tables, after all that is in the log.
+    fn pass_by(&mut self, batches: Vec<Batch>) -> Result<(), Error> {
+        self.settle()?;
+        self.send();
+        self.settle()?;
+        let mut changes = Overlay::default();
+        batches.into_iter().for_each(|batch| changes.add(batch));
+        self.checkpoints.begin(Arc::new(changes), self.last + 1);
+        let ended = self.checkpoints.wait();
+        // It is refused, and not tried again.
+        if let Some(Err(error @ Error::Full { .. })) = ended {
+            return Err(error);
+        }
+        self.note(ended)?;
+        self.last += 1;
+        // Records are numbered without a gap within a half.
+        self.place = Some(self.place.map_or(Place::FIRST, Place::other));
+        Ok(())
+    }
+
+    /// Sends what the log has to the tables. What was on its way must have come there.
+    fn send(&mut self) {
+        self.moving = self.view.freeze().map(|changes| (changes, self.last));
+        self.send_again();
+    }
+
+    fn send_again(&mut self) {
+        if let Some((changes, last)) = &self.moving {
+            self.checkpoints.begin(changes.clone(), *last);
         }
     }
 
-    /// Takes no more; what waits is still committed.
-    pub(crate) fn close(&self) {
-        locked(&self.waiting).closed = true;
-        self.changed.notify_all();
-    }
-
-    /// The next batches to commit together. `None`: closed, and all is done.
-    ///
-    /// A group waits, while it is small and young, for as many batches as the one before had: those whose answers brought
-    /// the next ones. After a pause that long nobody is expected, so the first batch goes alone.
-    fn group(&self, before: usize, ended: Instant) -> Option<Vec<Job>> {
-        let options = &self.options;
-        let mut waiting = locked(&self.waiting);
-        waiting = self
-            .changed
-            .wait_while(waiting, |waiting| {
-                waiting.jobs.is_empty() && !waiting.closed
-            })
-            .unwrap_or_else(PoisonError::into_inner);
-        let since = waiting.jobs.front()?.since;
-        let idle = since.saturating_duration_since(ended) >= options.group_wait;
-        let expected = if idle { 1 } else { before };
-        loop {
-            let waited = since.elapsed();
-            let enough = waiting.jobs.len() >= expected.min(options.group_batches)
-                || waiting.bytes >= options.group_bytes;
-            if enough || waiting.closed || waited >= options.group_wait {
-                break;
+    /// Waits until the tables have what was on its way, and tries it once more if there was no space.
+    fn settle(&mut self) -> Result<(), Error> {
+        for attempt in [1, 2] {
+            let ended = self.checkpoints.wait();
+            self.note(ended)?;
+            if self.moving.is_none() {
+                return Ok(());
             }
-            let left = options.group_wait.saturating_sub(waited);
-            let woken = self.changed.wait_timeout(waiting, left);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            if attempt == 1 {
+                self.send_again();
+            }
         }
-        let mut bytes = 0;
-        let mut group = Vec::new();
-        while group.len() < options.group_batches.max(1) && bytes < options.group_bytes.max(1) {
-            let Some(job) = waiting.jobs.pop_front() else {
-                break;
-            };
-            bytes += job.batch.bytes();
-            group.push(job);
+        Err(self.full())
+    }
+
+    /// What came of a checkpoint, if one has ended.
+    fn note(&mut self, ended: Option<Result<(), Error>>) -> Result<(), Error> {
+        match ended {
+            // It stays on its way.
+            None | Some(Err(Error::Full { .. })) => {}
+            Some(Ok(())) => self.moving = None,
+            Some(Err(error)) => self.failed = Some(error),
         }
-        waiting.bytes = waiting.bytes.saturating_sub(bytes);
-        Some(group)
+        self.failed.clone().map_or(Ok(()), Err)
     }
-}
 
-/// Commits until the queue is closed and empty, then closes the file.
-pub(crate) fn run(mut engine: Engine, queue: &Queue) -> Result<(), Error> {
-    let mut before = 1;
-    let mut ended = Instant::now();
-    while let Some(group) = queue.group(before, ended) {
-        let (batches, answers): (Vec<_>, Vec<_>) =
-            group.into_iter().map(|job| (job.batch, job.answer)).unzip();
-        before = batches.len();
-        let answers = Arc::new(Mutex::new(answers));
-        let written = answers.clone();
-        let result = engine.commit(batches.iter(), move || answer(&written, &Ok(())));
-        answer(&answers, &result);
-        ended = Instant::now();
+    fn full(&self) -> Error {
+        let file = self.file.clone();
+        Error::Full { file }
     }
-    engine.close()
-}
 
-fn answer(answers: &Mutex<Vec<Answer>>, result: &Result<(), Error>) {
-    for answer in std::mem::take(&mut *locked(answers)) {
-        // Nobody may wait for it any more.
-        let _ = answer.send(result.clone());
+    /// Nothing more is written, here or to the tables.
+    fn fail(&mut self, cause: &str) -> Error {
+        // What was under way there ends first: nothing is written behind the caller's back.
+        let _ = self.checkpoints.wait();
+        self.checkpoints.freeze(cause.to_owned());
+        let (file, cause) = (self.file.clone(), cause.to_owned());
+        let error = Error::WriteFailed { file, cause };
+        self.failed.get_or_insert(error).clone()
+    }
+
+    /// Brings everything to the tables, as far as they can take it: what they can't is in the log.
+    fn close(mut self) -> Result<(), Error> {
+        let was_failed = self.failed.is_some();
+        let settled = match self.settle() {
+            Ok(()) => {
+                self.send();
+                self.settle()
+            }
+            Err(error) => Err(error),
+        };
+        let closed = self.checkpoints.close();
+        match settled {
+            Err(Error::Full { .. }) | Ok(()) => closed,
+            // Said when it happened.
+            Err(_) if was_failed => closed,
+            Err(error) => Err(error),
+        }
     }
 }

@@ -111,9 +111,10 @@ fn what_was_answered_survives_every_crash_wholly_and_in_order() {
 }
 
 #[test]
-fn with_a_large_cache_too() {
+fn with_a_large_cache_and_log_too() {
     let options = Options {
         read_threads: 1,
+        log_bytes: 64 << 10,
         ..Options::default()
     };
     crashes(&options, 2, 90, 3_300);

@@ -18,6 +18,7 @@ fn options(verify: bool) -> Options {
         verify,
         read_threads: 1,
         cache_bytes: 1 << 20,
+        log_bytes: 64 << 10,
         ..Options::default()
     }
 }

@@ -176,7 +176,11 @@ fn what_was_answered_survives_kill_9_when_relaxed() {
 
 /// Commits until there is no space; checks that all is read and that only whole batches are there; then makes space.
 fn until_full_and_on(file: &Path, make_space: impl FnOnce()) {
-    let store = Store::open(file, Options::default()).unwrap();
+    let options = Options {
+        log_bytes: 256 << 10,
+        ..Options::default()
+    };
+    let store = Store::open(file, options).unwrap();
     let mut taken = 0;
     let mut large = |store: &Store| {
         let mut batch = batch(taken + 1);

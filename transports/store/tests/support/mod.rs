@@ -46,7 +46,14 @@ const BLOCK: u64 = 4_096;
 impl SimDisk {
     pub fn holding(bytes: Vec<u8>) -> Self {
         let disk = Self::default();
-        disk.0.lock().unwrap().bytes = bytes;
+        {
+            let mut state = disk.0.lock().unwrap();
+            state.used = (0..bytes.len() as u64)
+                .step_by(4_096)
+                .map(|at| at / BLOCK)
+                .collect();
+            state.bytes = bytes;
+        }
         disk
     }
 
@@ -366,48 +373,13 @@ pub fn all(store: &Store) -> Result<Rows, fanfare_store::Error> {
     Ok(rows)
 }
 
-/// Little memory, so that pages are written before the commit, and read again.
+/// Little memory, so that pages are written before the commit, and read again; and a log that is full after a few batches,
+/// and too small for some.
 pub fn small() -> Options {
     Options {
         read_threads: 1,
         cache_bytes: 64 << 10,
+        log_bytes: 16 << 10,
         ..Options::default()
-    }
-}
-
-/// A file whose header is sealed as the store seals it, for what redb itself changes in a test.
-#[derive(Debug)]
-pub struct Sealing(redb::backends::FileBackend);
-
-impl Sealing {
-    pub fn new(file: &std::path::Path) -> Self {
-        let file = std::fs::File::options().read(true).write(true).open(file);
-        Self(redb::backends::FileBackend::new(file.unwrap()).unwrap())
-    }
-}
-
-impl StorageBackend for Sealing {
-    fn len(&self) -> io::Result<u64> {
-        self.0.len()
-    }
-
-    fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read(at, out)
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
-        self.0.write(at, data)?;
-        if at == 0 && data.len() == 320 {
-            self.0.write(320, &crc32fast::hash(data).to_le_bytes())?;
-        }
-        Ok(())
     }
 }
