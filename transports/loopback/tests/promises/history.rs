@@ -26,6 +26,8 @@ pub(crate) struct Room {
     /// After each event: the notifications that are kept and that the user has not read.
     unread: BTreeMap<u64, BTreeSet<u64>>,
     pub(crate) deleted: bool,
+    /// Events that are under way: where there is a store, what they displace may be gone before they are seen.
+    pub(crate) coming: u64,
     /// How far it was looked through, and the last place in the order of all up to there.
     settled: (u64, usize),
 }

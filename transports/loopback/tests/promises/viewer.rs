@@ -113,6 +113,16 @@ impl Viewer {
         }
     }
 
+    /// How many messages that put an event in this room are not answered.
+    pub(crate) fn puts(&self, room: RoomId) -> u64 {
+        let puts = |message: &&Value| match message["op"].as_str() {
+            Some("send") => message["room"] == room.to_string(),
+            Some("read") => self.user().map(RoomId::User) == Some(room),
+            _ => false,
+        };
+        self.asked.values().filter(puts).count() as u64
+    }
+
     /// The message with this `ref`, while it is not answered.
     pub(crate) fn asked(&self, reference: u64) -> Option<&Value> {
         self.asked.get(&reference)
@@ -322,7 +332,7 @@ impl Viewer {
             RoomId::Task(_) => TASK_LOG,
             RoomId::User(_) => USER_LOG,
         };
-        let is_lost = to + kept <= known.head() || known.deleted;
+        let is_lost = to + kept <= known.head() + known.coming || known.deleted;
         let owed = standing.owed_gap.take();
         let expected = standing.next..=standing.latest;
         let (begins, has_reason) = match (data["reason"].as_str(), &owed) {
