@@ -54,7 +54,7 @@ impl Plan {
             ..Settings::default()
         });
         let mut run = Run {
-            oracle: Oracle::new(subscribe(&mut world)),
+            oracle: Oracle::new(subscribe(&mut world), store.is_some()),
             world,
             clients: Vec::new(),
             handshakes: Vec::new(),
