@@ -5,6 +5,7 @@
 //! length of what is read; with a store, also a page for each room whose entries are not in memory.
 
 use crate::bus::EventBus;
+use crate::era::Era;
 use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
 use crate::ids::{Epoch, RoomId, Seq};
@@ -137,7 +138,7 @@ impl CatchUp {
     }
 
     /// Takes what the store has of the pages that were to be read; nothing, where it could not read.
-    pub(crate) fn fill(&mut self, pages: &[PageOf], fetched: &[Fetched]) {
+    pub(crate) fn fill(&mut self, pages: &[PageOf], fetched: &[Fetched], era: &Era) {
         self.waits = false;
         for (asked, fetched) in pages.iter().zip(fetched) {
             let cursor = self.cursors.iter_mut().find(|cursor| {
@@ -148,7 +149,7 @@ impl CatchUp {
             let rows = fetched.rows.iter();
             let mut next = asked.after.next();
             cursor.page.clear();
-            for (seq, entry) in rows.map_while(|(key, row)| rows::read_entry(key, row)) {
+            for (seq, entry) in rows.map_while(|(key, row)| rows::read_entry(key, row, era)) {
                 let of_epoch = |place: &Place| {
                     (place.room, &place.epoch, place.seq) == (asked.room, &asked.epoch, seq)
                 };

@@ -19,6 +19,7 @@ use crate::auth::{AuthError, Principal};
 use crate::bus::EventBus;
 use crate::close::CloseCode;
 use crate::devices::{ConnectedDevice, Devices};
+use crate::era::Era;
 use crate::error::Error;
 use crate::event::{Draft, Entry, Publish, Target};
 use crate::history::{self, History, Page};
@@ -387,6 +388,21 @@ impl Hub {
         let mut hub = Self::over(limits, bus, work);
         hub.commit(Now::default());
         Ok(hub)
+    }
+
+    /// The change by which all rooms of a store begin a new epoch, for one that was put back to an earlier moment: numbers
+    /// that it gives again are of another epoch then, so a client that saw what is lost is told a gap. What the store
+    /// itself knows, such as cursors of devices, goes on. To be committed while no hub has the store. All random bytes
+    /// come from `seed`.
+    ///
+    /// ```
+    /// use fanfare_core::{Change, Hub, Table};
+    /// let change = Hub::new_epochs([7; 32]);
+    /// assert!(matches!(change, Change::Put { table: Table::Meta, .. }));
+    /// ```
+    #[must_use]
+    pub fn new_epochs(seed: [u8; 32]) -> Change {
+        Era::begin(seed)
     }
 
     /// Whether a message of the connection's waits until an earlier one is answered. The next is best read when none does,

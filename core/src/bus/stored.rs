@@ -3,6 +3,7 @@
 use super::inboxes::Reading;
 use super::{Admission, EventBus, Prepared};
 use crate::entropy::Entropy;
+use crate::era::Era;
 use crate::error::Error;
 use crate::event::Place;
 use crate::ids::{Position, RoomId, Seq, TaskId};
@@ -32,10 +33,11 @@ impl EventBus {
         meta: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<Self, Error> {
         let mut entropy = Entropy::new(seed);
-        let found = Meta::read(meta)?;
+        let era = Era::read(meta)?;
+        let found = Meta::read(meta, &era)?;
         let is_new = found.is_none();
         let meta = found.unwrap_or_else(|| Meta {
-            epoch: entropy.epoch(),
+            epoch: era.draw(&mut entropy),
             next_index: 1,
             last_at: Wall::default(),
             ids: 0,
@@ -43,12 +45,19 @@ impl EventBus {
         let epoch = meta.epoch.clone();
         let bus = Self::carried(limits, entropy, Carrier::Store, epoch, meta.next_index);
         Ok(Self {
+            era,
             last_at: meta.last_at,
             ids_until: meta.last_at.plus(limits.ids_ms),
             journal: Some(Journal::new(meta, is_new)),
             ..bus
         })
     }
+
+    /// In which rows are read.
+    pub(crate) const fn era(&self) -> &Era {
+        &self.era
+    }
+
     /// Tells the journal what is to be kept of a publish, and what will be when it is.
     pub(super) fn write(&mut self, prepared: &Prepared) {
         let Some(mut journal) = self.journal.take() else {
@@ -264,7 +273,7 @@ impl EventBus {
 
     /// Rooms without a row begin in a new epoch: rows are about to be removed, whose numbers must not come again.
     pub(crate) fn renew_epoch(&mut self) {
-        let epoch = self.entropy.epoch();
+        let epoch = self.era.draw(&mut self.entropy);
         self.log.set_epoch(epoch.clone());
         if let Some(journal) = &mut self.journal {
             journal.meta.epoch = epoch;

@@ -8,6 +8,7 @@ use super::{Answer, Effect, Hub, Ticket, commits::Commits};
 use crate::bus::StoredRoom;
 use crate::catch_up::PageOf;
 use crate::close::CloseCode;
+use crate::era::Era;
 use crate::error::Error;
 use crate::history::Plan;
 use crate::ids::{ConnId, EventId, RoomId, Seq};
@@ -187,13 +188,15 @@ impl Hub {
                 let row = result.map(|fetched| fetched.into_iter().next());
                 let stored = row.map(|found| {
                     let (_, row) = found?.rows.into_iter().next()?;
-                    rows::read_id(&id, &row).map(Box::new)
+                    rows::read_id(&id, &row, self.bus.era()).map(Box::new)
                 });
                 self.id_fetched(now, job, stored);
             }
             Purpose::Pages(conn, pages) => self.pages_fetched(now, conn, &pages, result),
             Purpose::History(ticket, plan) => {
-                let result = result.map(|fetched| Answer::History(history_page(plan, &fetched)));
+                let era = self.bus.era();
+                let result =
+                    result.map(|fetched| Answer::History(history_page(plan, &fetched, era)));
                 let result = result.map_err(|_| {
                     Error::Unavailable("history could not be read: try again in a moment")
                 });
@@ -208,7 +211,7 @@ impl Hub {
         let work = self.work.as_mut()?;
         match work.loads.get_mut(&room)? {
             Load::Whole(stored) => {
-                let last = read_room(stored, room, fetched)?;
+                let last = read_room(stored, room, fetched, self.bus.era())?;
                 if let (RoomId::User(user), Some(last)) = (room, last) {
                     let fetch = rows::fetch_inbox(user, Some(last), INBOX_ROWS);
                     self.fetch(Purpose::Room(room), vec![fetch]);
@@ -219,7 +222,7 @@ impl Hub {
             Load::Oldest { probe, at, .. } => {
                 let fetched = fetched.into_iter().next()?;
                 let row = fetched.rows.first();
-                let entry = row.and_then(|(key, row)| rows::read_entry(key, row));
+                let entry = row.and_then(|(key, row)| rows::read_entry(key, row, self.bus.era()));
                 *at = entry.map(|(_, entry)| entry.event().at).or(*at);
                 let (found, probe) = (row.is_some(), *probe);
                 self.narrow(now, room, (found, probe))
@@ -291,7 +294,7 @@ impl Hub {
         };
         match result {
             Ok(fetched) => {
-                catch_up.fill(pages, &fetched);
+                catch_up.fill(pages, &fetched, self.bus.era());
                 self.ready(now.time, conn);
             }
             Err(_) => self.close(now, conn, CloseCode::UNAVAILABLE),
@@ -323,6 +326,7 @@ fn read_room(
     stored: &mut StoredRoom,
     room: RoomId,
     fetched: Vec<Fetched>,
+    era: &Era,
 ) -> Option<Option<Vec<u8>>> {
     let mut last = None;
     let mut fetched = fetched.into_iter();
@@ -330,13 +334,13 @@ fn read_room(
     if fetched.len() == 2
         && let Some((_, row)) = fetched.next()?.rows.first()
     {
-        stored.row = Some(RoomRow::read(row)?);
+        stored.row = Some(RoomRow::read(row, era)?);
     }
     for Fetched { rows, more } in fetched {
         for (key, row) in rows {
             match room {
                 RoomId::Task(_) => stored.record = Some(Record::read(&row)?),
-                RoomId::User(_) => match rows::read_inbox(&key, &row)? {
+                RoomId::User(_) => match rows::read_inbox(&key, &row, era)? {
                     InboxRow::Unread(seq, id) => stored.unread.push(Unread { seq, id }),
                     InboxRow::Device(name, cursor, seen) => {
                         stored.devices.push(Device { name, cursor, seen });
@@ -349,10 +353,10 @@ fn read_room(
     Some(last)
 }
 
-fn history_page(plan: Plan, fetched: &[Fetched]) -> crate::history::Page {
+fn history_page(plan: Plan, fetched: &[Fetched], era: &Era) -> crate::history::Page {
     let rows = fetched.iter().flat_map(|fetched| &fetched.rows);
     let entries: BTreeMap<Seq, _> = rows
-        .filter_map(|(key, row)| rows::read_entry(key, row))
+        .filter_map(|(key, row)| rows::read_entry(key, row, era))
         .collect();
     plan.page(|seq| entries.get(&seq).cloned())
 }

@@ -72,7 +72,8 @@ impl Hub {
         let mut loads = 0;
         let mut over = Vec::new();
         for (key, row) in &rooms.rows {
-            let (Some(room), Some(row)) = (rows::room_of(key), RoomRow::read(row)) else {
+            let (Some(room), Some(row)) = (rows::room_of(key), RoomRow::read(row, self.bus.era()))
+            else {
                 continue;
             };
             if self.is_loading(room) {
