@@ -436,6 +436,26 @@ fn a_clients_messages_are_answered_in_order_though_the_first_takes_its_time() {
 }
 
 #[test]
+fn a_message_longer_than_an_outbox_may_be_held_for_the_one_before_it() {
+    let limits = Limits {
+        outbox_bytes: 600,
+        ..Limits::default()
+    };
+    let mut world = stored_within(1, 10..=10, 0..=0, limits);
+    let alice = world.connect(Handshake::chat(user(7), task(1)));
+    let first = world.send(alice, task(1), &chat(1));
+    let long = draft("chat:message", "x".repeat(500)).with_id("x".repeat(64).parse().unwrap());
+    let second = world.send(alice, task(1), &long);
+    world.advance_ms(100);
+    let received = world.received(alice);
+    for reference in [first, second] {
+        let answered = received.iter().any(|it| reply(reference).matches(it));
+        assert!(answered, "{received:?}");
+    }
+    assert_eq!(kept(&mut world, task(1)), [1, 2]);
+}
+
+#[test]
 fn a_client_that_goes_with_messages_under_way_leaves_nothing_half_done() {
     for moment in 0..40 {
         let mut world = stored(moment, 5..=10, 0..=5);
