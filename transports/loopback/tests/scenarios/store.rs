@@ -290,10 +290,15 @@ fn two_publishes_of_one_id_under_way_are_one_event_and_another_content_is_refuse
             ["0", "0 again", "id_reused"],
         ),
     ] {
-        for (seed, wait_ms) in [(1, 0), (2, 3), (3, 50)] {
+        for (seed, wait_ms, behind) in [(1, 0, 0), (2, 3, 0), (3, 50, 0), (4, 7, 3), (5, 9, 9)] {
             let mut world = stored(seed, 10..=10, 0..=4);
             let watcher = world.connect(Handshake::chat(user(7), task(1)));
             let mut tickets = Vec::new();
+            // They are in the commit after another's, so that one is done between them.
+            if behind > 0 {
+                begin(&mut world, [to_task(2, &[], chat(0))]);
+                world.advance_ms(behind);
+            }
             for draft in &publishes {
                 tickets.extend(begin(&mut world, [to_task(1, &[], draft.clone())]));
                 world.advance_ms(wait_ms);
