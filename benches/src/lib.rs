@@ -3,12 +3,31 @@
 #![deny(missing_docs)]
 
 mod crowd;
+mod fill;
+mod floor;
+mod http;
+mod message;
+mod programs;
 mod progress;
+mod server;
+mod sockets;
+mod times;
 
 pub use crowd::{Crowd, NOW, message};
+pub use fill::{Filled, fill};
+pub use floor::fdatasyncs;
+pub use http::{Http, request};
+pub use message::{Message, cut, number_after};
+pub use programs::{pin, pinned, sibling};
 pub use progress::Progress;
+pub use server::{API_KEY, Server};
+pub use sockets::Sockets;
+pub use times::Times;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// What a measuring program comes to: anything that goes wrong ends it.
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Raises this process's limit of open files to its hard limit, for thousands of sockets.
 ///

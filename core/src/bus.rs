@@ -11,6 +11,7 @@ pub(crate) use inboxes::Read;
 pub(crate) use stored::StoredRoom;
 
 use crate::entropy::Entropy;
+use crate::era::Era;
 use crate::error::Error;
 use crate::event::{Draft, Entry, Event, Place, Publish, Retention, Target};
 use crate::ids::{Epoch, EventId, Pattern, Position, RoomId, TaskId, UserId};
@@ -92,6 +93,8 @@ pub(crate) struct Prepared {
 #[derive(Debug)]
 pub struct EventBus {
     entropy: Entropy,
+    /// That of the store, where there is one.
+    era: Era,
     log: Log,
     tasks: Tasks,
     inboxes: Inboxes,
@@ -131,6 +134,7 @@ impl EventBus {
         };
         Self {
             entropy,
+            era: Era::default(),
             log: Log::new(limits, carrier, epoch, next_index),
             tasks: Tasks::new(limits.snapshot_bytes),
             inboxes: Inboxes::new(inboxes, carrier == Carrier::Memory),
@@ -344,7 +348,7 @@ impl EventBus {
             entry,
             id,
             record,
-            reborn: is_deletion.then(|| self.entropy.epoch()),
+            reborn: is_deletion.then(|| self.era.draw(&mut self.entropy)),
             reading: None,
         };
         self.write(&prepared);

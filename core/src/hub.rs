@@ -19,6 +19,7 @@ use crate::auth::{AuthError, Principal};
 use crate::bus::EventBus;
 use crate::close::CloseCode;
 use crate::devices::{ConnectedDevice, Devices};
+use crate::era::Era;
 use crate::error::Error;
 use crate::event::{Draft, Entry, Publish, Target};
 use crate::history::{self, History, Page};
@@ -389,11 +390,27 @@ impl Hub {
         Ok(hub)
     }
 
-    /// Whether the answer to the connection's last message is still under way. Its next messages are best read when it
-    /// no longer is; a few are held until then.
+    /// The change by which all rooms of a store begin a new epoch, for one that was put back to an earlier moment: numbers
+    /// that it gives again are of another epoch then, so a client that saw what is lost is told a gap. What the store
+    /// itself knows, such as cursors of devices, goes on. To be committed while no hub has the store. All random bytes
+    /// come from `seed`.
+    ///
+    /// ```
+    /// use fanfare_core::{Change, Hub, Table};
+    /// let change = Hub::new_epochs([7; 32]);
+    /// assert!(matches!(change, Change::Put { table: Table::Meta, .. }));
+    /// ```
+    #[must_use]
+    pub fn new_epochs(seed: [u8; 32]) -> Change {
+        Era::begin(seed)
+    }
+
+    /// Whether a message of the connection's waits until an earlier one is answered. The next is best read when none does,
+    /// though a few more would be held; until then a driver goes on reading, so that it hears pongs, and of a peer that is gone.
     #[must_use]
     pub fn is_busy(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| session.busy)
+        let session = self.sessions.get(conn);
+        session.is_some_and(|session| !session.held.is_empty())
     }
 
     /// Why the store takes nothing now, if it does not: what the last commit came to.

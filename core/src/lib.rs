@@ -12,6 +12,7 @@ mod catch_up;
 mod close;
 mod devices;
 mod entropy;
+mod era;
 mod error;
 mod event;
 mod frame;

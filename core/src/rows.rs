@@ -3,6 +3,7 @@
 //! JSON, since what is kept outlives the version that wrote it, and an event's `data` is JSON already: it is carried as it
 //! came. A row that can't be read is `None`: the store's checksums say that it is what some version wrote.
 
+use crate::era::{Bare, Era};
 use crate::error::Error;
 use crate::event::{Entry, Event, Place, Retention};
 use crate::ids::{DeviceId, Epoch, EventId, EventType, Position, RoomId, Seq, UserId};
@@ -20,7 +21,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// The layout of rows that this version writes. It rises when an older version could not read what a newer one wrote.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// Behind the user in a key of `Inboxes`.
 const UNREAD: u8 = b'u';
 const DEVICE: u8 = b'd';
@@ -55,7 +56,7 @@ pub(crate) struct RoomRow {
 #[derive(Serialize, Deserialize)]
 struct MetaValue {
     schema: u32,
-    epoch: Epoch,
+    epoch: Bare,
     next: u64,
     at: u64,
     ids: u64,
@@ -69,7 +70,7 @@ struct AnyMeta {
 
 #[derive(Serialize, Deserialize)]
 struct RoomValue {
-    epoch: Epoch,
+    epoch: Bare,
     head: Seq,
     floor: Seq,
     at: u64,
@@ -86,7 +87,7 @@ struct TaskValue {
 
 #[derive(Serialize, Deserialize)]
 struct DeviceValue {
-    epoch: Epoch,
+    epoch: Bare,
     seq: Seq,
     seen: u64,
 }
@@ -96,7 +97,7 @@ struct IdValue<'a> {
     #[serde(borrow)]
     print: Cow<'a, str>,
     at: u64,
-    rooms: Vec<(RoomId, Epoch, Seq, usize)>,
+    rooms: Vec<(RoomId, Bare, Seq, usize)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,7 +109,7 @@ struct EntryValue<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     from: Option<u64>,
     notifies: bool,
-    rooms: Vec<(RoomId, Epoch, Seq)>,
+    rooms: Vec<(RoomId, Bare, Seq)>,
     #[serde(borrow)]
     data: &'a RawValue,
 }
@@ -140,7 +141,7 @@ impl Meta {
     ///
     /// # Errors
     /// [`Error::NewerStore`] and [`Error::UnreadableStore`].
-    pub(crate) fn read(rows: &[(Vec<u8>, Vec<u8>)]) -> Result<Option<Self>, Error> {
+    pub(crate) fn read(rows: &[(Vec<u8>, Vec<u8>)], era: &Era) -> Result<Option<Self>, Error> {
         let Some((_, row)) = rows.iter().find(|(key, _)| key == STORE) else {
             return Ok(None);
         };
@@ -151,7 +152,7 @@ impl Meta {
         }
         let meta: MetaValue = read(row).ok_or(Error::UnreadableStore)?;
         Ok(Some(Self {
-            epoch: meta.epoch,
+            epoch: meta.epoch.within(era).ok_or(Error::UnreadableStore)?,
             next_index: meta.next,
             last_at: wall(meta.at),
             ids: meta.ids,
@@ -161,7 +162,7 @@ impl Meta {
     pub(crate) fn put(&self) -> Change {
         let meta = MetaValue {
             schema: SCHEMA,
-            epoch: self.epoch.clone(),
+            epoch: Bare::of(&self.epoch),
             next: self.next_index,
             at: self.last_at.as_unix_millis(),
             ids: self.ids,
@@ -206,7 +207,7 @@ impl RoomRow {
 
     pub(crate) fn put(&self, room: RoomId) -> Change {
         let row = RoomValue {
-            epoch: self.epoch.clone(),
+            epoch: Bare::of(&self.epoch),
             head: self.head,
             floor: self.floor,
             at: self.at.as_unix_millis(),
@@ -215,10 +216,10 @@ impl RoomRow {
         put(Table::Rooms, room_key(room), value(&row))
     }
 
-    pub(crate) fn read(row: &[u8]) -> Option<Self> {
+    pub(crate) fn read(row: &[u8], era: &Era) -> Option<Self> {
         let row: RoomValue = read(row)?;
         (row.floor <= row.head).then_some(Self {
-            epoch: row.epoch,
+            epoch: row.epoch.within(era)?,
             head: row.head,
             floor: row.floor,
             at: wall(row.at),
@@ -246,7 +247,7 @@ pub(crate) fn put_entry(entry: &Entry, without: Option<RoomId>) -> Vec<Change> {
         rooms: entry
             .places()
             .iter()
-            .map(|place| (place.room, place.epoch.clone(), place.seq))
+            .map(|place| (place.room, Bare::of(&place.epoch), place.seq))
             .collect(),
         data: event.data.raw(),
     };
@@ -265,7 +266,7 @@ pub(crate) fn put_entry(entry: &Entry, without: Option<RoomId>) -> Vec<Change> {
 }
 
 /// An entry and its seq in the room under whose key it is.
-pub(crate) fn read_entry(key: &[u8], row: &[u8]) -> Option<(Seq, Arc<Entry>)> {
+pub(crate) fn read_entry(key: &[u8], row: &[u8], era: &Era) -> Option<(Seq, Arc<Entry>)> {
     let seq = key.last_chunk::<8>()?;
     let seq = Seq::new(u64::from_be_bytes(*seq)).ok()?;
     let stored: EntryValue<'_> = read(row)?;
@@ -279,8 +280,12 @@ pub(crate) fn read_entry(key: &[u8], row: &[u8]) -> Option<(Seq, Arc<Entry>)> {
         notifies: stored.notifies,
     };
     let places = stored.rooms.into_iter();
-    let places = places.map(|(room, epoch, seq)| Place { room, epoch, seq });
-    let entry = Entry::new(stored.index, event, places.collect());
+    let places = places.map(|(room, epoch, seq)| {
+        let epoch = epoch.within(era)?;
+        Some(Place { room, epoch, seq })
+    });
+    let places: Option<Box<[_]>> = places.collect();
+    let entry = Entry::new(stored.index, event, places?);
     Some((seq, Arc::new(entry)))
 }
 
@@ -363,7 +368,7 @@ pub(crate) fn remove_unread(user: UserId, seqs: RangeInclusive<Seq>) -> Change {
 
 pub(crate) fn put_device(user: UserId, device: &DeviceId, cursor: &Position, seen: Wall) -> Change {
     let row = DeviceValue {
-        epoch: cursor.epoch.clone(),
+        epoch: Bare::of(&cursor.epoch),
         seq: cursor.seq,
         seen: seen.as_unix_millis(),
     };
@@ -397,7 +402,7 @@ pub(crate) fn fetch_inbox(user: UserId, after: Option<Vec<u8>>, rows: usize) -> 
     }
 }
 
-pub(crate) fn read_inbox(key: &[u8], row: &[u8]) -> Option<InboxRow> {
+pub(crate) fn read_inbox(key: &[u8], row: &[u8], era: &Era) -> Option<InboxRow> {
     match key.get(8..)?.split_first()? {
         (&UNREAD, seq) => {
             let seq = Seq::new(u64::from_be_bytes(seq.try_into().ok()?)).ok()?;
@@ -409,6 +414,7 @@ pub(crate) fn read_inbox(key: &[u8], row: &[u8]) -> Option<InboxRow> {
         (&DEVICE, name) => {
             let name = std::str::from_utf8(name).ok()?.parse().ok()?;
             let DeviceValue { epoch, seq, seen } = read(row)?;
+            let epoch = epoch.within(era)?;
             Some(InboxRow::Device(name, Position { epoch, seq }, wall(seen)))
         }
         _ => None,
@@ -426,7 +432,7 @@ pub(crate) fn put_id(id: &EventId, print: Fingerprint, at: Wall, receipt: &Recei
         print: Cow::Owned(print.to_string()),
         at: at.as_unix_millis(),
         rooms: rooms
-            .map(|room| (room.room, room.epoch.clone(), room.seq, room.connected))
+            .map(|room| (room.room, Bare::of(&room.epoch), room.seq, room.connected))
             .collect(),
     };
     [
@@ -439,16 +445,19 @@ pub(crate) fn fetch_id(id: &EventId) -> Fetch {
     Fetch::key(Table::Ids, id.as_str().into())
 }
 
-pub(crate) fn read_id(id: &EventId, row: &[u8]) -> Option<Stored> {
+pub(crate) fn read_id(id: &EventId, row: &[u8], era: &Era) -> Option<Stored> {
     let row: IdValue<'_> = read(row)?;
     let rooms = row.rooms.into_iter();
-    let rooms = rooms.map(|(room, epoch, seq, connected)| RoomReceipt {
-        room,
-        epoch,
-        seq,
-        connected,
+    let rooms = rooms.map(|(room, epoch, seq, connected)| {
+        Some(RoomReceipt {
+            room,
+            epoch: epoch.within(era)?,
+            seq,
+            connected,
+        })
     });
-    let receipt = Receipt::new(id.clone(), rooms.collect());
+    let rooms: Option<Vec<_>> = rooms.collect();
+    let receipt = Receipt::new(id.clone(), rooms?);
     Some((row.print.parse().ok()?, wall(row.at), receipt))
 }
 
@@ -537,7 +546,7 @@ mod tests {
             let Change::Put { key, value, .. } = row else {
                 panic!("{row:?}")
             };
-            let (seq, read) = read_entry(key, value).unwrap();
+            let (seq, read) = read_entry(key, value, &Era::default()).unwrap();
             assert_eq!(*read, entry);
             assert_eq!(read.event().data.as_str(), r#"{"a":  [1.50, "ü"]}"#);
             seqs.push(seq.number());
@@ -570,14 +579,90 @@ mod tests {
         );
     }
 
+    fn value_of(change: &Change) -> (Vec<u8>, Vec<u8>) {
+        let Change::Put { key, value, .. } = change else {
+            panic!("{change:?}")
+        };
+        (key.clone(), value.to_vec())
+    }
+
+    fn era(seed: u8) -> Era {
+        Era::read(&[value_of(&Era::begin([seed; 32]))]).unwrap()
+    }
+
+    /// Every epoch in every row that has one, put as of the era of `epoch` and read as of another.
+    fn epochs_of_rows(epoch: &str, era: &Era) -> Vec<String> {
+        let (user, id): (_, EventId) = (UserId::new(7), "a:1".parse().unwrap());
+        let epoch: Epoch = epoch.parse().unwrap();
+        let (room, seq) = (user.into(), Seq::ZERO.next());
+        let position = Position { epoch, seq };
+        let place = || Place {
+            room,
+            epoch: position.epoch.clone(),
+            seq,
+        };
+        let (_, meta) = value_of(
+            &Meta {
+                epoch: position.epoch.clone(),
+                next_index: 5,
+                last_at: wall(7),
+                ids: 3,
+            }
+            .put(),
+        );
+        let meta = Meta::read(&[(STORE.to_vec(), meta)], era).unwrap().unwrap();
+        let (_, row) = value_of(&RoomRow::new(position.epoch.clone()).put(room));
+        let row = RoomRow::read(&row, era).unwrap();
+        let entry = Entry::new(1, entry().event().clone(), Box::new([place()]));
+        let (key, value) = value_of(&put_entry(&entry, None)[0]);
+        let (_, entry) = read_entry(&key, &value, era).unwrap();
+        let device = put_device(user, &"phone".parse().unwrap(), &position, wall(8));
+        let (key, value) = value_of(&device);
+        let Some(InboxRow::Device(_, cursor, _)) = read_inbox(&key, &value, era) else {
+            panic!()
+        };
+        let draft = Draft::new("a:b".parse().unwrap(), Payload::default());
+        let print = Fingerprint::of(None, &Target::User(user), &draft);
+        let Place { epoch, .. } = place();
+        let told = RoomReceipt {
+            room,
+            epoch,
+            seq,
+            connected: 3,
+        };
+        let receipt = Receipt::new(id.clone(), vec![told]);
+        let (_, value) = value_of(&put_id(&id, print, wall(9), &receipt)[0]);
+        let (_, _, receipt) = read_id(&id, &value, era).unwrap();
+        let epochs = [
+            &meta.epoch,
+            &row.epoch,
+            &entry.places()[0].epoch,
+            &cursor.epoch,
+            &receipt.rooms()[0].epoch,
+        ];
+        epochs.map(ToString::to_string).to_vec()
+    }
+
+    #[test]
+    fn every_row_that_has_an_epoch_is_of_the_era_in_which_it_is_read() {
+        let (first, one, other) = (Era::default(), era(1), era(2));
+        let named = |era| {
+            Bare::of(&"k3J9".parse().unwrap())
+                .within(era)
+                .unwrap()
+                .to_string()
+        };
+        for put in [&first, &one, &other].map(named) {
+            for read in [&first, &one, &other] {
+                let epochs = epochs_of_rows(&put, read);
+                assert_eq!(epochs, vec![named(read); 5], "{put}");
+            }
+        }
+    }
+
     #[test]
     fn every_row_is_read_as_it_was_put() {
-        let value_of = |change: &Change| {
-            let Change::Put { key, value, .. } = change else {
-                panic!("{change:?}")
-            };
-            (key.clone(), value.to_vec())
-        };
+        let era = Era::default();
         let user = UserId::new(7);
         let position: Position = "k3J9:41".parse().unwrap();
         let row = RoomRow {
@@ -587,7 +672,10 @@ mod tests {
             at: wall(9),
             oldest: wall(3),
         };
-        assert_eq!(RoomRow::read(&value_of(&row.put(user.into())).1), Some(row));
+        assert_eq!(
+            RoomRow::read(&value_of(&row.put(user.into())).1, &era),
+            Some(row)
+        );
         let record = Record {
             snapshot: Snapshot {
                 status: Status::Started,
@@ -603,10 +691,10 @@ mod tests {
         let device: DeviceId = "phone".parse().unwrap();
         let (key, value) = value_of(&put_device(user, &device, &position, wall(8)));
         let expected = InboxRow::Device(device, position, wall(8));
-        assert_eq!(read_inbox(&key, &value), Some(expected));
+        assert_eq!(read_inbox(&key, &value, &era), Some(expected));
         let (key, value) = value_of(&put_unread(user, Seq::MAX, u64::MAX));
         assert_eq!(
-            read_inbox(&key, &value),
+            read_inbox(&key, &value, &era),
             Some(InboxRow::Unread(Seq::MAX, u64::MAX))
         );
         let fetch = fetch_inbox(user, None, 1);
@@ -617,15 +705,22 @@ mod tests {
             last_at: wall(7),
             ids: 3,
         };
-        assert_eq!(Meta::read(&[value_of(&meta.put())]), Ok(Some(meta)));
-        assert_eq!(Meta::read(&[]), Ok(None));
-        let newer = (STORE.to_vec(), br#"{"schema":2,"other":1}"#.to_vec());
         assert_eq!(
-            Meta::read(&[newer]),
-            Err(Error::NewerStore { found: 2, known: 1 })
+            Meta::read(&[value_of(&meta.put())], &era),
+            Ok(Some(meta.clone()))
+        );
+        assert_eq!(Meta::read(&[], &era), Ok(None));
+        let (key, older) = value_of(&meta.put());
+        let older = String::from_utf8(older).unwrap().replacen('2', "1", 1);
+        assert!(older.starts_with(r#"{"schema":1,"#), "{older}");
+        assert_eq!(Meta::read(&[(key, older.into())], &era), Ok(Some(meta)));
+        let newer = (STORE.to_vec(), br#"{"schema":3,"other":1}"#.to_vec());
+        assert_eq!(
+            Meta::read(&[newer], &era),
+            Err(Error::NewerStore { found: 3, known: 2 })
         );
         assert_eq!(
-            Meta::read(&[(STORE.to_vec(), b"{}".to_vec())]),
+            Meta::read(&[(STORE.to_vec(), b"{}".to_vec())], &era),
             Err(Error::UnreadableStore)
         );
     }
@@ -649,7 +744,10 @@ mod tests {
         else {
             panic!()
         };
-        assert_eq!(read_id(&id, &value), Some((print, wall(9), receipt)));
+        assert_eq!(
+            read_id(&id, &value, &Era::default()),
+            Some((print, wall(9), receipt))
+        );
         assert_eq!(id_time(&time_key), Some(wall(9)));
         let removed = remove_id(&time_key).map(|change| {
             let Change::Delete { key, .. } = change else {

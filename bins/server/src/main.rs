@@ -8,6 +8,7 @@ mod data;
 mod documentation;
 mod logs;
 mod open_files;
+mod relaxed;
 mod run;
 mod secrets;
 mod settings;

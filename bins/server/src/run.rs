@@ -16,6 +16,7 @@ use uuid::Builder;
 use crate::assets;
 use crate::logs;
 use crate::open_files;
+use crate::relaxed;
 use crate::secrets::{self, SecretError, Secrets};
 use crate::settings::Config;
 use crate::signals::Endings;
@@ -116,7 +117,7 @@ fn serve(
         let shard = Shard::new(hub, native, config.socket, verify, &executor);
         (shard, None)
     } else {
-        let disk = Disk::open(&config.data, config.durability, &limits)?;
+        let disk = Disk::open(&config.data, config.durability, &limits, relaxed::boot())?;
         let hub = disk.restore(limits, seed)?;
         let (storage, socket) = (disk.clone(), config.socket);
         let shard = Shard::with_storage(hub, storage, native, socket, verify, &executor);

@@ -4,6 +4,7 @@ mod check;
 mod compact;
 mod export;
 mod import;
+mod new_epochs;
 mod progress;
 
 use std::fmt::Display;
@@ -30,7 +31,7 @@ Exit codes:
 /// What was asked for.
 #[derive(Debug, Args)]
 #[command(
-    about = "Looks after the data of a server that does not run: check, export, import, compact",
+    about = "Looks after the data of a server that does not run: check, export, import, compact, new-epochs",
     after_help = AFTER_HELP
 )]
 pub(crate) struct Maintenance {
@@ -48,6 +49,7 @@ enum Task {
     Export(export::Export),
     Import(import::Import),
     Compact(compact::Compact),
+    NewEpochs(new_epochs::NewEpochs),
 }
 
 /// Why it was not done.
@@ -55,6 +57,8 @@ enum Task {
 pub(crate) enum Failure {
     #[error(transparent)]
     Store(#[from] Error),
+    #[error("no randomness from the system: {0}")]
+    Random(#[from] getrandom::Error),
     /// Of what is not the store.
     #[error("{of}: {source}")]
     Stream { of: String, source: Error },
@@ -102,6 +106,7 @@ pub(crate) fn run(maintenance: &Maintenance) -> Result<(), Failure> {
         Task::Export(export) => export.run(&file),
         Task::Import(import) => import.run(&file),
         Task::Compact(_) => compact::run(&file),
+        Task::NewEpochs(_) => new_epochs::run(&file),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod server;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
@@ -96,10 +97,28 @@ fn what_is_exported_can_be_imported_and_is_the_same() {
     for (from, input) in [(name, None), ("-", Some(backup.as_path()))] {
         let new = tempfile::tempdir().unwrap();
         let folder = new.path().join("made/here");
-        let (code, out, error) = run(&folder, &["import", from], input);
+        let (code, out, error) = run(&folder, &["import", "--keep-epochs", from], input);
         assert_eq!((code, error.as_str()), (Some(0), ""));
         assert!(out.ends_with(": 301 rows imported\n"), "{out}");
         assert!(run(&folder, &["export"], None).1 == lines);
+        // New epochs are one row, whatever else there is.
+        let again = new.path().join("again");
+        let (code, out, error) = run(&again, &["import", from], input);
+        assert_eq!((code, error.as_str()), (Some(0), ""));
+        assert!(out.ends_with(": 301 rows imported\n"), "{out}");
+        let with_epochs = run(&again, &["export"], None).1;
+        let rows = |lines: &str| -> BTreeSet<String> {
+            lines.lines().skip(1).map(str::to_owned).collect()
+        };
+        let more: Vec<String> = rows(&with_epochs)
+            .difference(&rows(&lines))
+            .cloned()
+            .collect();
+        assert!(
+            more.len() == 1 && more[0].contains(r#""table":"meta""#),
+            "{more:?}"
+        );
+        assert_eq!(rows(&with_epochs).len(), 302);
         let (code, _, error) = run(&folder, &["import", from], input);
         assert_eq!(code, Some(1));
         assert!(error.contains("is there already"), "{error}");
@@ -161,6 +180,7 @@ fn what_is_open_damaged_or_not_there_is_an_error_that_names_the_file() {
         for arguments in [
             &["check"][..],
             &["compact"],
+            &["new-epochs"],
             &["export"],
             &["export", export.to_str().unwrap()],
         ] {
@@ -200,6 +220,7 @@ fn wrong_usage_exits_2_and_every_task_has_help() {
         &[][..],
         &["import"],
         &["check", "more"],
+        &["new-epochs", "more"],
         &["verify"],
         &["check", "--listen", "127.0.0.1:0"],
     ] {
@@ -210,7 +231,7 @@ fn wrong_usage_exits_2_and_every_task_has_help() {
             "{arguments:?}: {error}"
         );
     }
-    for task in ["check", "export", "import", "compact"] {
+    for task in ["check", "export", "import", "compact", "new-epochs"] {
         let (code, out, _) = run(Path::new("/nowhere"), &[task, "--help"], None);
         assert_eq!(code, Some(0), "{task}");
         assert!(
@@ -257,5 +278,5 @@ fn the_commands_of_docs_store_md_print_what_it_shows() {
         assert_eq!(shape(printed.trim()), shape(shown.trim()), "{words}");
         ran += 1;
     }
-    assert_eq!(ran, 4);
+    assert_eq!(ran, 5);
 }

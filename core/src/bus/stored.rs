@@ -3,9 +3,10 @@
 use super::inboxes::Reading;
 use super::{Admission, EventBus, Prepared};
 use crate::entropy::Entropy;
+use crate::era::Era;
 use crate::error::Error;
-use crate::event::Place;
-use crate::ids::{Position, RoomId, Seq, TaskId};
+use crate::event::{Entry, Place};
+use crate::ids::{Epoch, Position, RoomId, Seq, TaskId};
 use crate::inbox::{self, Device, Unread};
 use crate::journal::{Group, Journal};
 use crate::limits::Limits;
@@ -14,6 +15,7 @@ use crate::room_log::RoomLog;
 use crate::rows::{self, Meta, RoomRow};
 use crate::tasks::Record;
 use crate::time::Wall;
+use std::sync::Arc;
 
 /// What a store has of a room.
 #[derive(Debug, Default)]
@@ -32,10 +34,11 @@ impl EventBus {
         meta: &[(Vec<u8>, Vec<u8>)],
     ) -> Result<Self, Error> {
         let mut entropy = Entropy::new(seed);
-        let found = Meta::read(meta)?;
+        let era = Era::read(meta)?;
+        let found = Meta::read(meta, &era)?;
         let is_new = found.is_none();
         let meta = found.unwrap_or_else(|| Meta {
-            epoch: entropy.epoch(),
+            epoch: era.draw(&mut entropy),
             next_index: 1,
             last_at: Wall::default(),
             ids: 0,
@@ -43,12 +46,19 @@ impl EventBus {
         let epoch = meta.epoch.clone();
         let bus = Self::carried(limits, entropy, Carrier::Store, epoch, meta.next_index);
         Ok(Self {
+            era,
             last_at: meta.last_at,
             ids_until: meta.last_at.plus(limits.ids_ms),
             journal: Some(Journal::new(meta, is_new)),
             ..bus
         })
     }
+
+    /// In which rows are read.
+    pub(crate) const fn era(&self) -> &Era {
+        &self.era
+    }
+
     /// Tells the journal what is to be kept of a publish, and what will be when it is.
     pub(super) fn write(&mut self, prepared: &Prepared) {
         let Some(mut journal) = self.journal.take() else {
@@ -193,6 +203,11 @@ impl EventBus {
         }
     }
 
+    /// Takes entries that were read from the store into memory, where they come before what is there.
+    pub(crate) fn cache(&mut self, room: RoomId, epoch: &Epoch, entries: &[(Seq, Arc<Entry>)]) {
+        self.log.cache(room, epoch, entries);
+    }
+
     /// Whether an event of this time is too old to be kept in the room.
     pub(crate) const fn is_old(&self, now: Wall, room: RoomId, at: Wall) -> bool {
         self.log.is_old(now, room, at)
@@ -202,9 +217,15 @@ impl EventBus {
     pub(crate) fn raise_floor(&mut self, now: Wall, room: RoomId, floor: Seq, oldest: Wall) {
         let before = self.log.room(room).map(RoomLog::floor);
         self.log.raise_floor(room, floor, oldest);
+        self.write_floor(now, room, before.unwrap_or_default());
+    }
+
+    /// Drops what became too old, and writes that where the store has a lower floor than the room has then.
+    pub(crate) fn write_floor(&mut self, now: Wall, room: RoomId, stored: Seq) {
         self.log.trim(now, room);
-        let after = self.log.room(room).map(RoomLog::floor);
-        if let (Some(mut journal), Some(floor)) = (self.journal.take_if(|_| before != after), after)
+        let floor = self.log.room(room).map(RoomLog::floor);
+        let floor = floor.filter(|floor| *floor > stored);
+        if let (Some(floor), Some(mut journal)) = (floor, self.journal.take_if(|_| floor.is_some()))
         {
             remove_up_to(&mut journal, room, floor);
             journal.put_room(room, &self.row(&journal, room));
@@ -264,7 +285,7 @@ impl EventBus {
 
     /// Rooms without a row begin in a new epoch: rows are about to be removed, whose numbers must not come again.
     pub(crate) fn renew_epoch(&mut self) {
-        let epoch = self.entropy.epoch();
+        let epoch = self.era.draw(&mut self.entropy);
         self.log.set_epoch(epoch.clone());
         if let Some(journal) = &mut self.journal {
             journal.meta.epoch = epoch;

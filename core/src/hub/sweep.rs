@@ -3,7 +3,7 @@
 //! A few rows at a time, round and round, so that it never walks far at once.
 
 use super::Hub;
-use super::loads::Purpose;
+use super::loads::{Haste, Purpose};
 use crate::ids::{RoomId, Seq};
 use crate::port::{Change, Fetched, StoreFailure};
 use crate::rows::{self, RoomRow};
@@ -26,8 +26,9 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) const fn deadline(&self) -> Option<Time> {
-        if self.under_way { None } else { self.due }
+    /// When the next step is due. The first one also where nothing else ever happens.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        (!self.under_way).then(|| self.due.unwrap_or_default())
     }
 }
 
@@ -50,7 +51,7 @@ impl Hub {
         work.sweep.under_way = true;
         let rooms = rows::fetch_rooms(&work.sweep.after, ROOMS);
         let fetches = vec![rooms, rows::fetch_oldest_ids(IDS)];
-        self.fetch(Purpose::Sweep, fetches);
+        self.fetch(Haste::Later, Purpose::Sweep, fetches);
     }
 
     /// Removes what is over in these rows.
@@ -72,7 +73,8 @@ impl Hub {
         let mut loads = 0;
         let mut over = Vec::new();
         for (key, row) in &rooms.rows {
-            let (Some(room), Some(row)) = (rows::room_of(key), RoomRow::read(row)) else {
+            let (Some(room), Some(row)) = (rows::room_of(key), RoomRow::read(row, self.bus.era()))
+            else {
                 continue;
             };
             if self.is_loading(room) {
@@ -80,7 +82,9 @@ impl Hub {
             }
             if self.bus.has(room) {
                 if self.bus.is_stale(now.wall, room) {
-                    self.load(now, room);
+                    self.load(now, room, Haste::Later);
+                } else {
+                    self.bus.write_floor(now.wall, room, row.floor);
                 }
                 continue;
             }
@@ -89,7 +93,7 @@ impl Hub {
                 self.empty(room, &row);
             } else if has_old && loads < LOADS_MAX {
                 loads += 1;
-                self.load(now, room);
+                self.load(now, room, Haste::Later);
             }
             let idle_ms = now.wall.since(row.at);
             if matches!(room, RoomId::Task(_)) && idle_ms >= TASK_IDLE_MS_MAX && !has_old {

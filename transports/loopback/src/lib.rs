@@ -94,4 +94,4 @@ pub use names::{draft, task, user};
 pub use observation::{Observation, Observed};
 pub use received::{Received, SeenEvent};
 pub use settings::{Settings, StoreSettings};
-pub use world::{BackEnd, Restart, World};
+pub use world::{BackEnd, Backup, Restart, World};

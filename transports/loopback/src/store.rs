@@ -5,7 +5,7 @@ use fanfare_core::{Change, Fetch, FetchId, Fetched, StoreFailure, Table};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-type Rows = BTreeMap<(Table, Vec<u8>), Arc<[u8]>>;
+pub(crate) type Rows = BTreeMap<(Table, Vec<u8>), Arc<[u8]>>;
 
 /// A commit between its order and its answer.
 #[derive(Debug)]
@@ -68,6 +68,17 @@ impl SimStore {
     pub(crate) fn rows(&self, table: Table) -> impl Iterator<Item = (&[u8], &[u8])> {
         let rows = self.rows.iter().filter(move |((of, _), _)| *of == table);
         rows.map(|((_, key), value)| (&**key, &**value))
+    }
+
+    /// What is in it now: what was answered, and what can be read.
+    pub(crate) fn copy(&self) -> Rows {
+        self.rows.clone()
+    }
+
+    /// It is as it was then, and nothing is under way.
+    pub(crate) fn put_back(&mut self, rows: Rows) {
+        self.crash(|| false);
+        self.rows = rows;
     }
 
     pub(crate) fn order_commit(&mut self, changes: Vec<Change>) {

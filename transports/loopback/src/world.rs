@@ -7,7 +7,7 @@ mod run;
 mod store;
 
 pub use publishers::BackEnd;
-pub use store::Restart;
+pub use store::{Backup, Restart};
 
 use crate::agenda::Agenda;
 use crate::client::{self, Client};

@@ -139,24 +139,28 @@ pub fn export(
     Ok(rows)
 }
 
-/// Makes a new store of an export. The file has its name when all rows are safe in it; before, it is `<name>.new`.
+/// Makes a new store of an export, and commits `last` after its rows. The file has its name when all of that is safe in it;
+/// before, it is `<name>.new`.
 ///
 /// # Errors
 ///
 /// [`Error::Exists`] if the file is there, [`Error::Input`], [`Error::BadImport`] for a line that is not an export's or an export that was cut.
 ///
 /// ```
-/// # use fanfare_store::{check, import};
+/// # use fanfare_store::{Batch, Table, check, import};
 /// # let dir = tempfile::tempdir()?;
 /// # let file = dir.path().join("store.redb");
 /// let mut export = "{\"format\":2,\"rows\":1}\n{\"table\":\"meta\",\"key\":\"YQ\",\"value\":\"\"}\n".as_bytes();
-/// assert_eq!(import(&file, &mut export, &mut |_| {})?, 1);
-/// check(&file, &mut |_| {})?;
+/// let mut last = Batch::new();
+/// last.put(Table::Meta, b"imported", *b"yes");
+/// assert_eq!(import(&file, &mut export, &last, &mut |_| {})?, 1);
+/// assert!(check(&file, &mut |_| {})?.rows.contains(&(Table::Meta, 2)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn import(
     file: impl AsRef<Path>,
     input: &mut dyn BufRead,
+    last: &Batch,
     report: Report<'_>,
 ) -> Result<u64, Error> {
     let file = file.as_ref();
@@ -169,7 +173,7 @@ pub fn import(
     }
     let (backend, new) = create_new(file)?;
     let filled = Engine::make(Box::new(backend), None, path, maintenance())
-        .and_then(|engine| fill(engine, input, report, &new));
+        .and_then(|engine| fill(engine, input, last, report, &new));
     if filled.is_err() {
         // What is left is overwritten by the next import or store of this name.
         let _ = fs::remove_file(&new);
@@ -254,6 +258,7 @@ fn line(output: &mut dyn Write, what: &impl Serialize) -> io::Result<()> {
 fn fill(
     mut engine: Engine,
     input: &mut dyn BufRead,
+    last: &Batch,
     report: Report<'_>,
     new: &Path,
 ) -> Result<u64, Error> {
@@ -298,6 +303,7 @@ fn fill(
             format!("{total} rows were to follow, and {kept} did: the export is cut or mixed");
         return Err(bad(lines.number, why));
     }
+    engine.fill(last.clone())?;
     publish(new, &file)?;
     engine.close()?;
     Ok(done)

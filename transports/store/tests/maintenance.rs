@@ -90,7 +90,7 @@ fn what_is_exported_can_be_imported_and_is_the_same() {
         let copy = dir.path().join("copy.redb");
         let (mut report, last) = rising();
         assert_eq!(
-            import(&copy, &mut lines.as_slice(), &mut report).unwrap(),
+            import(&copy, &mut lines.as_slice(), &Batch::new(), &mut report).unwrap(),
             exported
         );
         assert_eq!(last.get().unwrap().done, exported);
@@ -99,7 +99,7 @@ fn what_is_exported_can_be_imported_and_is_the_same() {
         assert!(again == lines);
         let store = Store::open(&copy, Options::default()).unwrap();
         assert!(all(&store).unwrap() == rows);
-        let error = import(&copy, &mut lines.as_slice(), &mut |_| {}).unwrap_err();
+        let error = import(&copy, &mut lines.as_slice(), &Batch::new(), &mut |_| {}).unwrap_err();
         assert!(matches!(error, Error::Exists { .. }), "{error}");
     }
 }
@@ -132,7 +132,7 @@ fn an_import_of_anything_else_is_refused_with_its_line_and_leaves_no_file() {
     for (name, text, at) in cases {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("store.redb");
-        let error = import(&file, &mut text.as_bytes(), &mut |_| {}).unwrap_err();
+        let error = import(&file, &mut text.as_bytes(), &Batch::new(), &mut |_| {}).unwrap_err();
         assert!(
             matches!(error, Error::BadImport { line, .. } if line == at),
             "{name}: {error}"
@@ -145,7 +145,13 @@ fn an_import_of_anything_else_is_refused_with_its_line_and_leaves_no_file() {
     }
     let newer = "{\"format\":9,\"rows\":0}\n";
     let dir = tempfile::tempdir().unwrap();
-    let error = import(dir.path().join("new"), &mut newer.as_bytes(), &mut |_| {}).unwrap_err();
+    let error = import(
+        dir.path().join("new"),
+        &mut newer.as_bytes(),
+        &Batch::new(),
+        &mut |_| {},
+    )
+    .unwrap_err();
     assert!(
         matches!(error, Error::NewerFormat { found: 9, .. }),
         "{error}"

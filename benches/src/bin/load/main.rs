@@ -14,24 +14,16 @@
 
 mod clients;
 mod publisher;
-mod server;
 
 use std::env::var;
-use std::error::Error;
-use std::path::PathBuf;
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use fanfare_benches::raise_open_files;
+use fanfare_benches::{Outcome, Server, pin, pinned, raise_open_files};
 use fanfare_core::TaskId;
-use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::clients::Clients;
-use crate::server::Server;
-
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 /// Deliveries of `floor` on each side of the measurement: a second or so.
 const FLOOR_DELIVERIES: u64 = 200_000;
@@ -44,12 +36,8 @@ fn main() -> Outcome<()> {
     if connections == 0 || in_flight == 0 {
         return Err("CONNECTIONS and IN_FLIGHT must be at least 1".into());
     }
-    if let Ok(cpu) = var("LOAD_READER_CPU") {
-        let mut set = CpuSet::new();
-        set.set(cpu.parse()?);
-        sched_setaffinity(None, &set)?;
-    }
-    let server = Server::start()?;
+    pin("LOAD_READER_CPU")?;
+    let server = Server::start(&["--memory"])?;
     let task: TaskId = "550e8400-e29b-41d4-a716-446655440000".parse()?;
 
     let resident = server.resident_kib()?;
@@ -88,30 +76,6 @@ fn main() -> Outcome<()> {
         server.resident_kib()?
     );
     server.stop()
-}
-
-/// A program that was built beside this one.
-fn sibling(name: &str) -> Outcome<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name(name);
-    if path.exists() {
-        return Ok(path);
-    }
-    Err(format!(
-        "there is no {}: build it first, with --release",
-        path.display()
-    )
-    .into())
-}
-
-/// A command that runs `name` on the core that the variable says, if it says one.
-fn pinned(name: &str, variable: &str) -> Outcome<Command> {
-    let program = sibling(name)?;
-    let Ok(cpu) = var(variable) else {
-        return Ok(Command::new(program));
-    };
-    let mut command = Command::new("taskset");
-    command.args(["-c", &cpu]).arg(program);
-    Ok(command)
 }
 
 /// Microseconds of CPU for each delivery of `floor`.

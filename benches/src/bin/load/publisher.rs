@@ -2,12 +2,9 @@
 
 use std::sync::mpsc::Receiver;
 
-use fanfare_benches::message;
+use fanfare_benches::{API_KEY, Outcome, Server, message};
 use fanfare_core::{Publish, Target, TaskId};
 use fanfare_websocket::client::{Api, Secret};
-
-use crate::Outcome;
-use crate::server::{API_KEY, Server};
 
 const DATA_BYTES: usize = 256;
 

@@ -6,19 +6,26 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use fanfare_store::Batch;
 
 use super::progress::Bar;
 use super::{Failure, conclude};
+use crate::storage;
 
 /// Makes a new store of an export
 ///
-/// Where a store is already, nothing is done. An export that is cut or changed makes no store.
+/// Where a store is already, nothing is done. An export that is cut or changed makes no store. All rooms begin a new epoch,
+/// since the store that was exported may have given more numbers since: clients that come back are told a gap.
 #[derive(Debug, Args)]
 #[command(after_help = super::AFTER_HELP)]
 pub(crate) struct Import {
     /// File that `export` made; - is standard input
     #[arg(value_name = "FILE")]
     from: PathBuf,
+    /// Let clients resume as before. For a move only: the server had ended when the store was exported, and that store is
+    /// never used again
+    #[arg(long)]
+    keep_epochs: bool,
 }
 
 impl Import {
@@ -35,9 +42,14 @@ impl Import {
             })?;
             (name, Box::new(BufReader::with_capacity(256 << 10, opened)))
         };
+        let last = if self.keep_epochs {
+            Batch::new()
+        } else {
+            storage::new_epochs()?
+        };
         make_folder(store)?;
         let bar = Bar::new("importing");
-        let rows = fanfare_store::import(store, &mut *input, &mut bar.report());
+        let rows = fanfare_store::import(store, &mut *input, &last, &mut bar.report());
         drop(bar);
         let rows = rows.map_err(|source| Failure::new(source, &name))?;
         conclude(format_args!("{}: {rows} rows imported", store.display()));

@@ -4,14 +4,14 @@ use super::{Happening, World};
 use crate::agenda::Turn;
 use crate::link::{LinkId, Parcel, Peer};
 use crate::observation::Observed;
-use crate::store::SimStore;
+use crate::store::{Rows, SimStore};
 use fanfare_core::{
     Answer, Change, Effect, Error, Fetch, FetchId, Fetched, Hub, Input, Limits, Query,
     StoreFailure, Table, Ticket,
 };
 
-/// Reads that the hub may have under way.
-const FETCHES_MAX: usize = 64;
+/// Reads that the hub may have under way: 64 that publishes and questions wait for, 16 others.
+const FETCHES_MAX: usize = 80;
 /// Milliseconds that a hub may take to drain.
 const DRAIN_MAX_MS: u64 = 600_000;
 
@@ -30,6 +30,19 @@ pub enum Restart {
     /// It is gone in the middle of everything.
     Crash,
 }
+
+/// What a store had at a moment.
+///
+/// ```
+/// use fanfare_loopback::{Settings, StoreSettings, World, draft, user};
+/// let mut world = World::with(Settings { store: Some(StoreSettings::default()), ..Settings::default() });
+/// let backup = world.back_up();
+/// world.publish_to_user(user(7), draft("note:added", 1));
+/// world.restore(backup);
+/// assert_eq!(world.inbox(user(7)).seq.number(), 0);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Backup(Rows);
 
 /// Something that the store does.
 #[derive(Debug)]
@@ -76,6 +89,31 @@ impl World {
         self.store.as_ref().and_then(|_| self.hub.store_failure())
     }
 
+    /// A copy of what the store has now, to be put back later.
+    ///
+    /// # Panics
+    /// Where the world has no store.
+    #[track_caller]
+    pub fn back_up(&mut self) -> Backup {
+        Backup(self.sim_store().copy())
+    }
+
+    /// The hub is gone in the middle of everything, and another begins with the store as it was then, in new epochs. All
+    /// connections are cut, and subscriptions end.
+    ///
+    /// # Panics
+    /// Where the hub can't be restored.
+    #[track_caller]
+    pub fn restore(&mut self, backup: Backup) {
+        self.note("the store is put back, and the server restarts".to_owned());
+        let change = Hub::new_epochs(self.random.bytes());
+        let store = self.sim_store();
+        store.put_back(backup.0);
+        store.order_commit(vec![change]);
+        store.apply();
+        self.begin_again(Restart::Crash, self.hub.limits().clone());
+    }
+
     /// The hub ends, and another begins with what is in the store; with none, with nothing. All connections are cut, and
     /// subscriptions end. Of what was not answered in a crash, each commit is there whole or not at all.
     ///
@@ -83,6 +121,15 @@ impl World {
     /// Where the hub can't be restored, or does not drain.
     #[track_caller]
     pub fn restart(&mut self, how: Restart) {
+        self.restart_within(how, self.hub.limits().clone());
+    }
+
+    /// As [`restart`](Self::restart), and the next hub keeps these bounds.
+    ///
+    /// # Panics
+    /// Where the hub can't be restored, or does not drain.
+    #[track_caller]
+    pub fn restart_within(&mut self, how: Restart, limits: Limits) {
         self.note(format!("the server restarts: {how:?}"));
         if how == Restart::Orderly {
             self.feed(Input::Drain);
@@ -91,6 +138,11 @@ impl World {
                 (world.drained && world.store.as_ref().is_none_or(is_done)).then_some(())
             });
         }
+        self.begin_again(how, limits);
+    }
+
+    #[track_caller]
+    fn begin_again(&mut self, how: Restart, limits: Limits) {
         let random = &mut self.random;
         if let Some(store) = &mut self.store {
             store.crash(|| random.within(&(0..=1)) == 1);
@@ -111,7 +163,6 @@ impl World {
             }
         }
         self.observe(Observed::Restarted { how });
-        let limits = self.hub.limits().clone();
         self.start(limits);
     }
 

@@ -49,6 +49,8 @@ pub(crate) struct History {
     pub(crate) places: BTreeMap<Mark, usize>,
     /// What was not kept, and published anew under an id that a restart forgot.
     pub(crate) anew: BTreeSet<Mark>,
+    /// With a store: how far rooms go of which something was said to be trimmed, before that was seen.
+    pub(crate) coming: Option<Vec<(RoomId, u64)>>,
 }
 
 impl History {

@@ -134,12 +134,15 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(witness: Client) -> Self {
+    pub(crate) fn new(witness: Client, has_store: bool) -> Self {
         Self {
             witness,
             witnessed: BTreeSet::new(),
             accepted: BTreeSet::new(),
-            history: History::default(),
+            history: History {
+                coming: has_store.then(Vec::new),
+                ..History::default()
+            },
             lives: BTreeMap::new(),
             ids: BTreeMap::new(),
             viewers: BTreeMap::new(),

@@ -322,7 +322,16 @@ impl Viewer {
             RoomId::Task(_) => TASK_LOG,
             RoomId::User(_) => USER_LOG,
         };
-        let is_lost = to + kept <= known.head() || known.deleted;
+        let mut is_lost = to + kept <= known.head() || known.deleted;
+        // Rows may be read as a commit left them that is not answered yet: what takes their place is there then.
+        if let Some(coming) = &mut history.coming
+            && !is_lost
+            && data["reason"] != "epoch"
+        {
+            coming.push((room, to + kept));
+            is_lost = true;
+        }
+        let known = history.room(room);
         let owed = standing.owed_gap.take();
         let expected = standing.next..=standing.latest;
         let (begins, has_reason) = match (data["reason"].as_str(), &owed) {
