@@ -405,11 +405,12 @@ impl Hub {
         Era::begin(seed)
     }
 
-    /// Whether the answer to the connection's last message is still under way. Its next messages are best read when it
-    /// no longer is; a few are held until then.
+    /// Whether a message of the connection's waits until an earlier one is answered. The next is best read when none does,
+    /// though a few more would be held; until then a driver goes on reading, so that it hears pongs, and of a peer that is gone.
     #[must_use]
     pub fn is_busy(&self, conn: ConnId) -> bool {
-        self.sessions.get(conn).is_some_and(|session| session.busy)
+        let session = self.sessions.get(conn);
+        session.is_some_and(|session| !session.held.is_empty())
     }
 
     /// Why the store takes nothing now, if it does not: what the last commit came to.

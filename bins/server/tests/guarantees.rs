@@ -50,6 +50,7 @@ fn every_promise_has_tests_and_they_are_there() {
     for folder in [
         "transports/loopback/tests",
         "transports/store/tests",
+        "transports/websocket/tests",
         "bins/server/tests",
     ] {
         tests(&root().join(folder), &mut there);

@@ -211,9 +211,15 @@ impl EventBus {
     pub(crate) fn raise_floor(&mut self, now: Wall, room: RoomId, floor: Seq, oldest: Wall) {
         let before = self.log.room(room).map(RoomLog::floor);
         self.log.raise_floor(room, floor, oldest);
+        self.write_floor(now, room, before.unwrap_or_default());
+    }
+
+    /// Drops what became too old, and writes that where the store has a lower floor than the room has then.
+    pub(crate) fn write_floor(&mut self, now: Wall, room: RoomId, stored: Seq) {
         self.log.trim(now, room);
-        let after = self.log.room(room).map(RoomLog::floor);
-        if let (Some(mut journal), Some(floor)) = (self.journal.take_if(|_| before != after), after)
+        let floor = self.log.room(room).map(RoomLog::floor);
+        let floor = floor.filter(|floor| *floor > stored);
+        if let (Some(floor), Some(mut journal)) = (floor, self.journal.take_if(|_| floor.is_some()))
         {
             remove_up_to(&mut journal, room, floor);
             journal.put_room(room, &self.row(&journal, room));

@@ -19,6 +19,8 @@ impl Hub {
     pub(super) fn heard(&mut self, now: Now, conn: ConnId) {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.heartbeat = Heartbeat::Heard(now.time);
+            // Sooner than an answer would have been missed, where those may take longer.
+            self.reschedule(conn);
         }
     }
 
@@ -47,9 +49,10 @@ impl Hub {
         self.heard(now, conn);
         if let Some(session) = self.sessions.get_mut(conn).filter(|session| session.busy) {
             let bytes: usize = session.held.iter().map(String::len).sum();
-            if bytes + text.len() > self.limits.outbox_bytes
-                || session.held.len() >= self.limits.messages_burst as usize
-            {
+            let is_full = bytes + text.len() > self.limits.outbox_bytes
+                || session.held.len() >= self.limits.messages_burst as usize;
+            // One of any length that may be is held: whoever reads no further then is never closed for it.
+            if is_full && !session.held.is_empty() {
                 return self.close(now, conn, CloseCode::TOO_MANY_MESSAGES);
             }
             return session.held.push_back(text.to_owned());

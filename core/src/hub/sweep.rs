@@ -26,8 +26,9 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    pub(super) const fn deadline(&self) -> Option<Time> {
-        if self.under_way { None } else { self.due }
+    /// When the next step is due. The first one also where nothing else ever happens.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        (!self.under_way).then(|| self.due.unwrap_or_default())
     }
 }
 
@@ -82,6 +83,8 @@ impl Hub {
             if self.bus.has(room) {
                 if self.bus.is_stale(now.wall, room) {
                     self.load(now, room);
+                } else {
+                    self.bus.write_floor(now.wall, room, row.floor);
                 }
                 continue;
             }

@@ -92,8 +92,8 @@ fn poll_step<P: Platform>(
     if socket.phase.get() != Phase::Open {
         return Poll::Ready(Step::WeClose);
     }
-    // Until then, what the client sends stays in its socket.
-    ready!(shard.poll_answered(socket.conn, cx));
+    // Until then, what the client sends stays in its socket. Its silence counts meanwhile, as always.
+    ready!(shard.poll_takes(socket.conn, cx));
     let Poll::Ready(item) = Pin::new(&mut *frames).poll_next(cx) else {
         if frames.get_ref().scan.is_within() {
             shard.watch_message(socket);

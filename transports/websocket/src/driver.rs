@@ -75,7 +75,7 @@ pub(crate) struct State<S> {
     pub(crate) queries: BTreeMap<Ticket, oneshot::Sender<Result<Answer, Error>>>,
     /// Commits that the storage has not answered.
     pub(crate) commits: usize,
-    /// Readers that wait until the hub has answered their connection's last message.
+    /// Readers that wait until the hub takes their connection's next message.
     busy: BTreeMap<ConnId, Waker>,
     /// Whether the storage has answered since they were looked at.
     look_again: bool,
@@ -211,8 +211,8 @@ impl<S> State<S> {
         }
     }
 
-    /// Whether the hub has answered the connection's last message; if not, `cx` is woken when it has.
-    pub(crate) fn poll_answered(&mut self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
+    /// Whether the hub takes the connection's next message; if not, `cx` is woken when it does.
+    pub(crate) fn poll_takes(&mut self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
         if !self.hub.is_busy(conn) {
             return Poll::Ready(());
         }
@@ -220,7 +220,7 @@ impl<S> State<S> {
         Poll::Pending
     }
 
-    /// Wakes the readers of connections whose last message was answered.
+    /// Wakes the readers of connections of which the hub takes a message again.
     fn wake_readers(&mut self) {
         if std::mem::take(&mut self.look_again) {
             let hub = &self.hub;

@@ -414,9 +414,9 @@ impl<P: Platform> Shard<P> {
             .lose(&mut self.driver.state.borrow_mut(), socket, now);
     }
 
-    /// Whether the connection's last message was answered, so that its next one may be read.
-    pub(crate) fn poll_answered(&self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
-        self.driver.state.borrow_mut().poll_answered(conn, cx)
+    /// Whether the connection's next message may be read.
+    pub(crate) fn poll_takes(&self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
+        self.driver.state.borrow_mut().poll_takes(conn, cx)
     }
 
     /// What the hub says of its store.

@@ -111,7 +111,7 @@ impl World {
         store.put_back(backup.0);
         store.order_commit(vec![change]);
         store.apply();
-        self.begin_again(Restart::Crash);
+        self.begin_again(Restart::Crash, self.hub.limits().clone());
     }
 
     /// The hub ends, and another begins with what is in the store; with none, with nothing. All connections are cut, and
@@ -121,6 +121,15 @@ impl World {
     /// Where the hub can't be restored, or does not drain.
     #[track_caller]
     pub fn restart(&mut self, how: Restart) {
+        self.restart_within(how, self.hub.limits().clone());
+    }
+
+    /// As [`restart`](Self::restart), and the next hub keeps these bounds.
+    ///
+    /// # Panics
+    /// Where the hub can't be restored, or does not drain.
+    #[track_caller]
+    pub fn restart_within(&mut self, how: Restart, limits: Limits) {
         self.note(format!("the server restarts: {how:?}"));
         if how == Restart::Orderly {
             self.feed(Input::Drain);
@@ -129,11 +138,11 @@ impl World {
                 (world.drained && world.store.as_ref().is_none_or(is_done)).then_some(())
             });
         }
-        self.begin_again(how);
+        self.begin_again(how, limits);
     }
 
     #[track_caller]
-    fn begin_again(&mut self, how: Restart) {
+    fn begin_again(&mut self, how: Restart, limits: Limits) {
         let random = &mut self.random;
         if let Some(store) = &mut self.store {
             store.crash(|| random.within(&(0..=1)) == 1);
@@ -154,7 +163,6 @@ impl World {
             }
         }
         self.observe(Observed::Restarted { how });
-        let limits = self.hub.limits().clone();
         self.start(limits);
     }
 

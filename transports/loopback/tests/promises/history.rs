@@ -26,8 +26,6 @@ pub(crate) struct Room {
     /// After each event: the notifications that are kept and that the user has not read.
     unread: BTreeMap<u64, BTreeSet<u64>>,
     pub(crate) deleted: bool,
-    /// Events that are under way: where there is a store, what they displace may be gone before they are seen.
-    pub(crate) coming: u64,
     /// How far it was looked through, and the last place in the order of all up to there.
     settled: (u64, usize),
 }
@@ -51,6 +49,8 @@ pub(crate) struct History {
     pub(crate) places: BTreeMap<Mark, usize>,
     /// What was not kept, and published anew under an id that a restart forgot.
     pub(crate) anew: BTreeSet<Mark>,
+    /// With a store: how far rooms go of which something was said to be trimmed, before that was seen.
+    pub(crate) coming: Option<Vec<(RoomId, u64)>>,
 }
 
 impl History {

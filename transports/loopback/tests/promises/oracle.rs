@@ -134,12 +134,15 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(witness: Client) -> Self {
+    pub(crate) fn new(witness: Client, has_store: bool) -> Self {
         Self {
             witness,
             witnessed: BTreeSet::new(),
             accepted: BTreeSet::new(),
-            history: History::default(),
+            history: History {
+                coming: has_store.then(Vec::new),
+                ..History::default()
+            },
             lives: BTreeMap::new(),
             ids: BTreeMap::new(),
             viewers: BTreeMap::new(),
@@ -621,9 +624,6 @@ impl Oracle {
         if kind == "system:welcome" {
             self.goes_on(client, data)?;
         }
-        if let Some(room) = data["room"].as_str().and_then(|room| room.parse().ok()) {
-            self.history.room(room).coming = self.coming(room);
-        }
         let viewer = self.viewers.get_mut(&client);
         let viewer = viewer.ok_or("nobody has this connection")?;
         let asked = data["ref"].as_u64();
@@ -652,13 +652,6 @@ impl Oracle {
             Some("send") => self.answered(&message, data),
             _ => Ok(()),
         }
-    }
-
-    fn coming(&self, room: RoomId) -> u64 {
-        let names = |flight: &&Flight| rooms(&flight.publish.target).contains(&room);
-        let publishes = self.flying.values().filter(names).count() as u64;
-        let puts = self.viewers.values().map(|viewer| viewer.puts(room));
-        publishes + puts.sum::<u64>()
     }
 
     /// *What was not answered by success was not kept*, and what was, was.

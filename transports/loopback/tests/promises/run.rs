@@ -60,7 +60,7 @@ impl Plan {
             world.take_observations();
         }
         let mut run = Run {
-            oracle: Oracle::new(subscribe(&mut world)),
+            oracle: Oracle::new(subscribe(&mut world), store.is_some()),
             world,
             clients: Vec::new(),
             handshakes: Vec::new(),

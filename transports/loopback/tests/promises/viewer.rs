@@ -113,16 +113,6 @@ impl Viewer {
         }
     }
 
-    /// How many messages that put an event in this room are not answered.
-    pub(crate) fn puts(&self, room: RoomId) -> u64 {
-        let puts = |message: &&Value| match message["op"].as_str() {
-            Some("send") => message["room"] == room.to_string(),
-            Some("read") => self.user().map(RoomId::User) == Some(room),
-            _ => false,
-        };
-        self.asked.values().filter(puts).count() as u64
-    }
-
     /// The message with this `ref`, while it is not answered.
     pub(crate) fn asked(&self, reference: u64) -> Option<&Value> {
         self.asked.get(&reference)
@@ -332,7 +322,16 @@ impl Viewer {
             RoomId::Task(_) => TASK_LOG,
             RoomId::User(_) => USER_LOG,
         };
-        let is_lost = to + kept <= known.head() + known.coming || known.deleted;
+        let mut is_lost = to + kept <= known.head() || known.deleted;
+        // Rows may be read as a commit left them that is not answered yet: what takes their place is there then.
+        if let Some(coming) = &mut history.coming
+            && !is_lost
+            && data["reason"] != "epoch"
+        {
+            coming.push((room, to + kept));
+            is_lost = true;
+        }
+        let known = history.room(room);
         let owed = standing.owed_gap.take();
         let expected = standing.next..=standing.latest;
         let (begins, has_reason) = match (data["reason"].as_str(), &owed) {

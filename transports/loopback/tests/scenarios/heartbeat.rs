@@ -1,7 +1,7 @@
 //! Whether the other side is still there: asked after 25 s of silence, given up 10 s later.
 
-use fanfare_core::CloseCode;
-use fanfare_loopback::{Handshake, World, closed, cut, goodbye, reply, task, user};
+use fanfare_core::{CloseCode, Limits};
+use fanfare_loopback::{Handshake, Settings, World, closed, cut, goodbye, reply, task, user};
 
 #[test]
 fn a_client_that_answers_pings_stays_for_ever() {
@@ -11,6 +11,20 @@ fn a_client_that_answers_pings_stays_for_ever() {
     assert!(world.is_open(alice));
     assert_eq!(world.pings(alice), 60 * 60 / 25);
     world.expect_nothing(alice);
+}
+
+#[test]
+fn pings_are_a_heartbeat_apart_though_an_answer_may_take_longer() {
+    let mut world = World::with(Settings {
+        limits: Limits {
+            heartbeat_ms: 2_000,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    });
+    let alice = world.connect(Handshake::notifications(user(7)));
+    world.advance_ms(60_000);
+    assert_eq!(world.pings(alice), 30);
 }
 
 #[test]

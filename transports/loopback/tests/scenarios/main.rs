@@ -23,6 +23,7 @@ mod restore;
 mod resume;
 mod retries;
 mod rights;
+mod rows;
 mod slow;
 mod store;
 mod store_failures;
@@ -36,9 +37,10 @@ use std::ops::RangeInclusive;
 use std::process::Command;
 
 /// What is not played again: scripts that choose whether there is a store, and what is so in memory only.
-const ONCE: [&str; 7] = [
+const ONCE: [&str; 8] = [
     "restart::",
     "restore::",
+    "rows::",
     "store::",
     "store_failures::",
     "inbox::a_device_whose_room_began_anew_while_it_was_away_gets_all_that_is_kept",

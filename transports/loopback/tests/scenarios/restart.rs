@@ -509,9 +509,15 @@ fn ids_are_bounded_in_number_across_restarts_and_the_oldest_is_forgotten() {
 
 #[test]
 fn what_became_too_old_while_the_server_was_away_is_said_to_be_missing() {
-    for (name, is_user, kept_ms) in [("a task", false, DAY_MS), ("a user", true, 30 * DAY_MS)] {
+    const HOUR_MS: u64 = 60 * 60 * 1_000;
+    let limits = || Limits {
+        task_log_ms: HOUR_MS,
+        user_log_ms: 3 * HOUR_MS,
+        ..Limits::default()
+    };
+    for (name, is_user, kept_ms) in [("a task", false, HOUR_MS), ("a user", true, 3 * HOUR_MS)] {
         for how in BOTH {
-            let mut world = stored(1, 0..=0, 0..=0);
+            let mut world = stored_within(1, 0..=0, 0..=0, limits());
             // Its token is good for a day only.
             let alice = world.connect(Handshake::chat(ALICE, task(1)));
             let origin = world.position(alice, task(1)).unwrap();

@@ -290,10 +290,15 @@ fn two_publishes_of_one_id_under_way_are_one_event_and_another_content_is_refuse
             ["0", "0 again", "id_reused"],
         ),
     ] {
-        for (seed, wait_ms) in [(1, 0), (2, 3), (3, 50)] {
+        for (seed, wait_ms, behind) in [(1, 0, 0), (2, 3, 0), (3, 50, 0), (4, 7, 3), (5, 9, 9)] {
             let mut world = stored(seed, 10..=10, 0..=4);
             let watcher = world.connect(Handshake::chat(user(7), task(1)));
             let mut tickets = Vec::new();
+            // They are in the commit after another's, so that one is done between them.
+            if behind > 0 {
+                begin(&mut world, [to_task(2, &[], chat(0))]);
+                world.advance_ms(behind);
+            }
             for draft in &publishes {
                 tickets.extend(begin(&mut world, [to_task(1, &[], draft.clone())]));
                 world.advance_ms(wait_ms);
@@ -433,6 +438,26 @@ fn a_clients_messages_are_answered_in_order_though_the_first_takes_its_time() {
         let inbox = world.inbox(user(7));
         assert_eq!((inbox.unread, inbox.devices[0].cursor.number()), (0, 1));
     }
+}
+
+#[test]
+fn a_message_longer_than_an_outbox_may_be_held_for_the_one_before_it() {
+    let limits = Limits {
+        outbox_bytes: 600,
+        ..Limits::default()
+    };
+    let mut world = stored_within(1, 10..=10, 0..=0, limits);
+    let alice = world.connect(Handshake::chat(user(7), task(1)));
+    let first = world.send(alice, task(1), &chat(1));
+    let long = draft("chat:message", "x".repeat(500)).with_id("x".repeat(64).parse().unwrap());
+    let second = world.send(alice, task(1), &long);
+    world.advance_ms(100);
+    let received = world.received(alice);
+    for reference in [first, second] {
+        let answered = received.iter().any(|it| reply(reference).matches(it));
+        assert!(answered, "{received:?}");
+    }
+    assert_eq!(kept(&mut world, task(1)), [1, 2]);
 }
 
 #[test]

@@ -16,18 +16,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanfare_core::{
-    AuthError, Claims, Draft, Endpoint, Hub, Limits, Open, Payload, Principal, Publish, Receipt,
-    Target, TaskGrant, TaskId, UserId,
+    AuthError, Claims, Draft, Endpoint, Error, Hub, Limits, Now, Open, Payload, Principal, Publish,
+    Receipt, Target, TaskGrant, TaskId, Token, UserId,
 };
 use fanfare_websocket::upgrade::{Handshake, Query, Refusal};
 use fanfare_websocket::{
-    Answer, Body, Counters, Listener, ListenerLimits, Native, Respond, Shard, SocketLimits,
+    Answer, Body, Counters, Listener, ListenerLimits, Native, Respond, Shard, SocketLimits, Storage,
 };
 use futures::future::LocalBoxFuture;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use smol::LocalExecutor;
-use smol::channel::{Sender, bounded, unbounded};
+use smol::channel::{Receiver, Sender, bounded, unbounded};
 
 pub use self::raw::*;
 
@@ -84,6 +84,10 @@ impl Respond for Doors {
     }
 }
 
+fn nobody(_: &Token, _: Now) -> Result<Principal, AuthError> {
+    Err(AuthError::BadToken)
+}
+
 type Job = Box<dyn FnOnce(Shard) -> LocalBoxFuture<'static, ()> + Send>;
 
 /// What a test's server is given.
@@ -119,13 +123,32 @@ impl Server {
     }
 
     pub fn with(options: Options) -> Self {
+        Self::run_shard(options, |options, executor| {
+            let hub = Hub::new(options.limits.clone(), [7; 32]);
+            Shard::new(hub, Native::default(), options.sockets, nobody, executor)
+        })
+    }
+
+    /// One whose log is in the storage that `make` makes, which has to be new.
+    pub fn over<S: Storage>(options: Options, make: impl FnOnce() -> S + Send + 'static) -> Self {
+        Self::run_shard(options, |options, executor| {
+            let hub = Hub::restore(options.limits.clone(), [7; 32], &[]).unwrap();
+            let (native, sockets) = (Native::default(), options.sockets);
+            let shard = Shard::with_storage(hub, make(), native, sockets, nobody, executor);
+            smol::block_on(executor.run(shard.restored())).unwrap();
+            shard
+        })
+    }
+
+    fn run_shard(
+        options: Options,
+        make: impl FnOnce(&Options, &Rc<LocalExecutor<'static>>) -> Shard + Send + 'static,
+    ) -> Self {
         let (ready, address) = std::sync::mpsc::channel();
         let (jobs, work) = unbounded::<Job>();
         let thread = std::thread::spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
-            let hub = Hub::new(options.limits, [7; 32]);
-            let nobody = |_: &_, _| Err(AuthError::BadToken);
-            let shard = Shard::new(hub, Native::default(), options.sockets, nobody, &executor);
+            let shard = make(&options, &executor);
             let bind = ([127, 0, 0, 1], 0).into();
             let listener = Listener::bind(bind, options.listener).unwrap();
             ready.send(listener.local_addr()).unwrap();
@@ -167,6 +190,16 @@ impl Server {
 
     pub fn publish(&self, publish: Publish) -> Receipt {
         self.run(|shard| Box::pin(async move { shard.publish(publish).await.unwrap() }))
+    }
+
+    /// Begins a publish. Until it is answered nothing else is run.
+    pub fn publishing(&self, publish: Publish) -> Receiver<Result<Receipt, Error>> {
+        let (sender, receiver) = bounded(1);
+        let job: Job = Box::new(move |shard| {
+            Box::pin(async move { drop(sender.send(shard.publish(publish).await).await) })
+        });
+        self.jobs.as_ref().unwrap().send_blocking(job).unwrap();
+        receiver
     }
 
     pub fn counters(&self) -> Counters {

@@ -49,6 +49,15 @@ impl Oracle {
             self.resolve(mark, doubt, found, &mut lives)?;
         }
         self.history.settle()?;
+        for (room, seq) in self.history.coming.iter_mut().flat_map(std::mem::take) {
+            let head = found.logs.iter().find(|log| log.room == room);
+            let head = head.map_or(0, |log| log.head);
+            if head < seq && !is_deleted(room, found) {
+                return Err(format!(
+                    "{room} is at {head}, and {seq} took the place of what it kept"
+                ));
+            }
+        }
         lives.sort_unstable_by_key(|(task, seq, _)| (*task, *seq));
         for (task, _, kind) in lives {
             let life = self.lives.entry(task).or_default();

@@ -1,0 +1,231 @@
+//! What a later server finds in the rows that an earlier one left, at the edges: of pages, of what is kept, of commits.
+
+use crate::{answers, as_id, begin, chat, kept, seqs, stored, stored_within, to_task, to_user};
+use fanfare_core::{History, Limits, Position, RoomId, Seq, StoreFailure, Table, UserId};
+use fanfare_loopback::{Client, Handshake, Restart, World, draft, gap, reply, task, user, welcome};
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+const ALICE: UserId = user(7);
+
+/// Lets so many milliseconds pass since then.
+fn advance_to(world: &mut World, since_ms: u64, millis: u64) {
+    let passed = world.now().time.as_millis() - since_ms;
+    world.advance_ms(millis - passed);
+}
+
+fn answered(world: &mut World, client: Client, reference: u64) -> bool {
+    let received = world.received(client);
+    received.iter().any(|it| reply(reference).matches(it))
+}
+
+#[test]
+fn an_inbox_of_any_length_is_read_whole_and_each_of_it_once() {
+    // As many rows as are read at a time, with one for the device; a page less, and more.
+    const PAGE: u64 = 2_048;
+    let mut world = stored(1, 0..=0, 0..=3);
+    let phone = world.connect(Handshake::notifications(ALICE).device("phone"));
+    world.disconnect(phone);
+    let mut count = 0;
+    for expected in [PAGE - 2, PAGE - 1, PAGE, PAGE + 1, 2 * PAGE - 1, 2 * PAGE] {
+        while count < expected {
+            count += 1;
+            let id = format!("n:{count}");
+            world.publish_to_user(ALICE, as_id(&id, draft("user:notification", count)));
+        }
+        world.restart(Restart::Crash);
+        let inbox = world.inbox(ALICE);
+        assert_eq!(inbox.unread as u64, expected);
+        assert_eq!(inbox.devices.len(), 1, "{expected}");
+    }
+    let tab = world.connect(Handshake::notifications(ALICE));
+    let ids = [PAGE - 1, PAGE, 2 * PAGE].map(|number| format!("n:{number}"));
+    let read = world.read_ids(tab, &ids.each_ref().map(|id| &**id));
+    world.advance_ms(100);
+    assert!(answered(&mut world, tab, read));
+    world.restart(Restart::Crash);
+    assert_eq!(world.inbox(ALICE).unread as u64, 2 * PAGE - 3);
+}
+
+#[test]
+fn what_age_took_is_missing_for_the_next_server_too_and_its_rows_are_gone() {
+    for room in [RoomId::from(task(1)), ALICE.into()] {
+        let kept_ms = 3_600_000;
+        let limits = Limits {
+            task_log_ms: kept_ms,
+            user_log_ms: kept_ms,
+            ..Limits::default()
+        };
+        let mut world = stored_within(1, 0..=0, 0..=0, limits);
+        let alice = world.connect(Handshake::chat(ALICE, task(1)));
+        let origin = world.position(alice, room).unwrap();
+        world.disconnect(alice);
+        let publish = |world: &mut World| {
+            world.try_publish(match room {
+                RoomId::Task(_) => to_task(1, &[], chat(1)),
+                RoomId::User(_) => to_user(7, draft("user:notification", 1)),
+            })
+        };
+        let begun = world.now().time.as_millis();
+        publish(&mut world).unwrap();
+        world.advance_ms(60_000);
+        publish(&mut world).unwrap();
+        advance_to(&mut world, begun, kept_ms);
+        assert_eq!(kept(&mut world, room), [2], "{room}");
+        // Also where all of it is in memory.
+        world.advance_ms(2_000);
+        assert_eq!(world.rows(Table::Entries), 1, "{room}");
+        world.restart(Restart::Crash);
+        let page = world.history(room, History::default());
+        assert_eq!(page.first.number(), 2, "{room}");
+        let late = world.open(Handshake::chat(ALICE, task(1)).since(room, origin));
+        world.expect_later(late, welcome().recovered(room, false));
+        world.expect_later(late, gap(room, 1, 1, "trimmed"));
+        world.disconnect(late);
+        // Of a room that nobody asks for, the sweep removes all.
+        world.restart(Restart::Crash);
+        advance_to(&mut world, begun, kept_ms + 120_000);
+        assert_eq!(world.rows(Table::Entries), 0, "{room}");
+        assert_eq!(world.rows(Table::Inboxes), 0, "{room}");
+        assert_eq!(kept(&mut world, room), [0; 0], "{room}");
+    }
+}
+
+#[test]
+fn an_event_is_as_old_as_it_is_though_an_older_one_was_under_way_with_it() {
+    // The first is being written for longer than the sweep takes to come by.
+    let mut world = stored(1, 9_000..=9_000, 0..=0);
+    let begun = world.now().time.as_millis();
+    let first = begin(&mut world, [to_task(1, &[], chat(1))]);
+    world.advance_ms(8_000);
+    let second = begin(&mut world, [to_task(1, &[], chat(2))]);
+    answers(&mut world, first);
+    answers(&mut world, second);
+    world.restart(Restart::Orderly);
+    advance_to(&mut world, begun, DAY_MS + 6_000);
+    world.restart(Restart::Crash);
+    assert_eq!(kept(&mut world, task(1)), [2]);
+}
+
+#[test]
+fn a_server_that_may_keep_more_says_what_the_one_before_it_did_not_keep() {
+    let within = |events| Limits {
+        task_log_events: events,
+        user_log_events: events,
+        ..Limits::default()
+    };
+    for how in [Restart::Orderly, Restart::Crash] {
+        let mut world = stored_within(1, 0..=3, 0..=3, within(6));
+        let alice = world.connect(Handshake::chat(ALICE, task(1)));
+        let origin = world.position(alice, task(1)).unwrap();
+        for number in 0..20 {
+            world.publish_to_task(task(1), &[ALICE], draft("task:status", number));
+        }
+        world.restart_within(how, within(100));
+        for room in [RoomId::from(task(1)), ALICE.into()] {
+            let page = world.history(room, History::default());
+            assert_eq!(page.first.number(), 15, "{room}, {how:?}");
+            let expected: Vec<u64> = (15..=20).collect();
+            assert_eq!(kept(&mut world, room), expected, "{room}, {how:?}");
+        }
+        let since = Position {
+            seq: Seq::new(3).unwrap(),
+            ..origin
+        };
+        let bob = world.open(Handshake::chat(user(8), task(1)).since(task(1), since));
+        world.expect_later(bob, welcome().recovered(task(1), false));
+        world.expect_later(bob, gap(task(1), 4, 14, "trimmed"));
+        world.advance_ms(100);
+        let came = seqs(&world.received(bob), task(1));
+        assert_eq!(came, (15..=20).collect::<Vec<_>>(), "{how:?}");
+    }
+}
+
+#[test]
+fn ids_that_a_full_disk_refused_do_not_count_and_push_out_no_others() {
+    let limits = Limits {
+        ids: 5,
+        ..Limits::default()
+    };
+    let mut world = stored_within(1, 0..=0, 0..=0, limits);
+    let publish =
+        |world: &mut World, id: &str| world.try_publish(to_task(1, &[], as_id(id, chat(1))));
+    for id in ["a", "b", "c"] {
+        publish(&mut world, id).unwrap();
+    }
+    world.fail_commits(usize::MAX, StoreFailure::Full);
+    for number in 0..10 {
+        let refused = publish(&mut world, &format!("x:{number}")).unwrap_err();
+        assert_eq!(refused.code(), "store_full");
+    }
+    world.fail_commits(0, StoreFailure::Full);
+    publish(&mut world, "d").unwrap();
+    world.advance_ms(10_000);
+    assert_eq!(world.rows(Table::Ids), 4);
+    world.restart(Restart::Crash);
+    for id in ["a", "b", "c", "d"] {
+        assert!(publish(&mut world, id).unwrap().duplicate(), "{id}");
+    }
+}
+
+/// Two connections of one device, that have five events.
+fn two_tabs_of_a_phone(seed: u64) -> (World, [Client; 2]) {
+    let mut world = stored(seed, 10..=10, 0..=0);
+    for number in 1..=5 {
+        world.publish_to_user(ALICE, draft("user:notification", number));
+    }
+    let tabs = [1, 2].map(|_| world.connect(Handshake::notifications(ALICE).device("phone")));
+    world.advance_ms(100);
+    for tab in tabs {
+        assert_eq!(seqs(&world.received(tab), ALICE), [1, 2, 3, 4, 5]);
+    }
+    (world, tabs)
+}
+
+fn cursor(world: &mut World) -> u64 {
+    world.inbox(ALICE).devices[0].cursor.number()
+}
+
+#[test]
+fn of_two_acks_of_one_device_under_way_the_furthest_counts_whichever_came_last() {
+    for (first, second) in [(2, 4), (4, 2)] {
+        for apart_ms in [0, 5, 12] {
+            let (mut world, [one, other]) = two_tabs_of_a_phone(1);
+            let first_ack = world.ack(one, first);
+            world.advance_ms(apart_ms);
+            let second_ack = world.ack(other, second);
+            world.advance_ms(100);
+            let name = format!("{first}, {second}, {apart_ms} ms");
+            assert!(answered(&mut world, one, first_ack), "{name}");
+            assert!(answered(&mut world, other, second_ack), "{name}");
+            assert_eq!(cursor(&mut world), 4, "{name}");
+            world.restart(Restart::Crash);
+            assert_eq!(cursor(&mut world), 4, "{name}, after a restart");
+        }
+    }
+}
+
+#[test]
+fn a_device_that_goes_while_its_ack_is_under_way_has_it_whatever_else_was_written_then() {
+    for behind in [false, true] {
+        for moment in 0..30 {
+            let (mut world, [tab, other]) = two_tabs_of_a_phone(moment);
+            if behind {
+                // The ack is in the commit after this one.
+                begin(&mut world, [to_task(1, &[], chat(1))]);
+                world.advance_ms(1);
+            }
+            world.ack(tab, 3);
+            world.advance_ms(moment);
+            // What the device was is written anew.
+            world.disconnect(other);
+            world.advance_ms(100);
+            assert_eq!(cursor(&mut world), 3, "{behind}, {moment} ms");
+            world.restart(Restart::Crash);
+            assert_eq!(
+                cursor(&mut world),
+                3,
+                "{behind}, {moment} ms, after a restart"
+            );
+        }
+    }
+}
