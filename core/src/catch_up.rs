@@ -13,7 +13,6 @@ use crate::port::{Fetch, Fetched};
 use crate::protocol;
 use crate::room_log::GapReason;
 use crate::rows;
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Ephemeral events with a key that wait for the end of the reading; a further one is dropped.
@@ -30,10 +29,54 @@ struct Cursor {
     room: RoomId,
     epoch: Epoch,
     after: Seq,
-    /// What was read from the store and not sent yet, in order.
-    page: VecDeque<(Seq, Arc<Entry>)>,
+    /// The last page that was read from the store.
+    page: Page,
+    /// Whether the page after `after` is being read.
+    waits: bool,
     /// The store has nothing up to here.
     missing: Seq,
+}
+
+impl Cursor {
+    /// Goes on behind `after`, where nothing is being read yet.
+    fn go_on(&mut self, after: Seq) {
+        (self.after, self.waits) = (after, false);
+    }
+}
+
+/// Entries of a room as they follow each other, with their seqs. Everybody who reads them shares them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Page(Arc<[(Seq, Arc<Entry>)]>);
+
+impl Page {
+    /// What the store has of what was asked for.
+    pub(crate) fn read(asked: &PageOf, fetched: &Fetched, era: &Era) -> Self {
+        let rows = fetched.rows.iter();
+        let mut entries: Vec<(Seq, Arc<Entry>)> = Vec::with_capacity(rows.len());
+        for (seq, entry) in rows.map_while(|(key, row)| rows::read_entry(key, row, era)) {
+            let of_epoch = |place: &Place| {
+                (place.room, &place.epoch, place.seq) == (asked.room, &asked.epoch, seq)
+            };
+            let follows = entries.last().is_none_or(|(last, _)| seq == last.next());
+            if !follows || !entry.places().iter().any(of_epoch) {
+                break;
+            }
+            entries.push((seq, entry));
+        }
+        Self(entries.into())
+    }
+
+    pub(crate) fn entries(&self) -> &[(Seq, Arc<Entry>)] {
+        &self.0
+    }
+
+    /// The first entry after `after`.
+    fn after(&self, after: Seq) -> Option<&Arc<Entry>> {
+        let (first, _) = self.0.first()?;
+        let skip = after.next().number().saturating_sub(first.number());
+        let (_, entry) = self.0.get(usize::try_from(skip).ok()?)?;
+        Some(entry)
+    }
 }
 
 /// What comes next.
@@ -48,10 +91,10 @@ pub(crate) enum Next {
 }
 
 /// A page of a room: what comes after `after`, up to `to`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PageOf {
-    room: RoomId,
-    epoch: Epoch,
+    pub(crate) room: RoomId,
+    pub(crate) epoch: Epoch,
     after: Seq,
     to: Seq,
 }
@@ -69,8 +112,6 @@ pub(crate) struct CatchUp {
     reason: GapReason,
     /// The first entry that is new to who reads, and not missed: `system:welcome` said what was unread before.
     new_from: u64,
-    /// Whether pages are being read from the store.
-    waits: bool,
     /// The last ephemeral event of each room and key, for the time after: it tells of now.
     deferred: Vec<Arc<Entry>>,
 }
@@ -82,7 +123,6 @@ impl CatchUp {
             cursors: Vec::new(),
             reason,
             new_from,
-            waits: false,
             deferred: Vec::new(),
         }
     }
@@ -94,7 +134,8 @@ impl CatchUp {
             room,
             epoch,
             after,
-            page: VecDeque::new(),
+            page: Page::default(),
+            waits: false,
             missing: Seq::ZERO,
         });
     }
@@ -137,67 +178,59 @@ impl CatchUp {
         self.deferred
     }
 
-    /// Takes what the store has of the pages that were to be read; nothing, where it could not read.
-    pub(crate) fn fill(&mut self, pages: &[PageOf], fetched: &[Fetched], era: &Era) {
-        self.waits = false;
-        for (asked, fetched) in pages.iter().zip(fetched) {
-            let cursor = self.cursors.iter_mut().find(|cursor| {
-                let (room, epoch, after) = (cursor.room, &cursor.epoch, cursor.after);
-                (room, epoch, after) == (asked.room, &asked.epoch, asked.after)
-            });
-            let Some(cursor) = cursor else { continue };
-            let rows = fetched.rows.iter();
-            let mut next = asked.after.next();
-            cursor.page.clear();
-            for (seq, entry) in rows.map_while(|(key, row)| rows::read_entry(key, row, era)) {
-                let of_epoch = |place: &Place| {
-                    (place.room, &place.epoch, place.seq) == (asked.room, &asked.epoch, seq)
-                };
-                let first = cursor.page.is_empty();
-                if !entry.places().iter().any(of_epoch) || (seq != next && !first) {
-                    break;
-                }
-                cursor.page.push_back((seq, entry));
-                next = seq.next();
-            }
+    /// Whether pages are being read.
+    pub(crate) fn waits(&self) -> bool {
+        self.cursors.iter().any(|cursor| cursor.waits)
+    }
+
+    /// Takes a page that was to be read; none, where it could not be. Whether it was waited for.
+    pub(crate) fn fill(&mut self, asked: &PageOf, page: Option<&Page>) -> bool {
+        let cursor = self.cursors.iter_mut().find(|cursor| {
+            let of = (cursor.room, &cursor.epoch, cursor.after);
+            cursor.waits && of == (asked.room, &asked.epoch, asked.after)
+        });
+        let Some(cursor) = cursor else { return false };
+        cursor.waits = false;
+        if let Some(page) = page {
             // What was removed while it was read is said to be missing.
-            let first = cursor.page.front().map(|(seq, _)| seq.before());
+            let first = page.entries().first().map(|(seq, _)| seq.before());
             cursor.missing = first.unwrap_or(asked.to);
+            cursor.page = page.clone();
         }
+        true
     }
 
     /// The next event or gap. O(rooms that are read).
     pub(crate) fn next(&mut self, bus: &EventBus) -> Next {
         let mut next: Option<(u64, Arc<Entry>)> = None;
-        let mut wanted = Vec::new();
+        let (mut wanted, mut waits) = (Vec::new(), false);
         for cursor in &mut self.cursors {
             let position = bus.position(cursor.room);
             if position.epoch != cursor.epoch {
                 let gap = bus.unknown_position(cursor.room);
-                (cursor.epoch, cursor.after) = (position.epoch, gap.to);
+                cursor.epoch = position.epoch;
+                cursor.go_on(gap.to);
                 return Next::Frame(protocol::gap(cursor.room, &gap));
             }
             let Some(log) = bus.room_log(cursor.room) else {
                 continue;
             };
             if let Some(gap) = log.missing_after(cursor.after, cursor.missing, self.reason) {
-                cursor.after = gap.to;
+                cursor.go_on(gap.to);
                 return Next::Frame(protocol::gap(cursor.room, &gap));
             }
-            while cursor
-                .page
-                .pop_front_if(|(seq, _)| *seq <= cursor.after)
-                .is_some()
-            {}
-            let entry = match cursor.page.front() {
-                Some((_, entry)) => Some(entry),
+            let entry = match cursor.page.after(cursor.after) {
+                Some(entry) => Some(entry),
                 None if cursor.after < log.cached_floor() => {
-                    wanted.push(PageOf {
-                        room: cursor.room,
-                        epoch: cursor.epoch.clone(),
-                        after: cursor.after,
-                        to: log.cached_floor(),
-                    });
+                    waits = true;
+                    if !std::mem::replace(&mut cursor.waits, true) {
+                        wanted.push(PageOf {
+                            room: cursor.room,
+                            epoch: cursor.epoch.clone(),
+                            after: cursor.after,
+                            to: log.cached_floor(),
+                        });
+                    }
                     None
                 }
                 None => log.next_after(cursor.after).map(|(_, entry)| entry),
@@ -210,10 +243,11 @@ impl CatchUp {
                 next = Some((entry.index(), entry.clone()));
             }
         }
-        if !wanted.is_empty() {
-            return match std::mem::replace(&mut self.waits, true) {
-                true => Next::Wait,
-                false => Next::Pages(wanted),
+        if waits {
+            return if wanted.is_empty() {
+                Next::Wait
+            } else {
+                Next::Pages(wanted)
             };
         }
         let Some((_, entry)) = next else {
@@ -235,7 +269,7 @@ impl CatchUp {
                 place.filter(|place| place.epoch == cursor.epoch && place.seq > cursor.after)
             {
                 assert_eq!(place.seq, cursor.after.next(), "a replay has no hole");
-                cursor.after = place.seq;
+                cursor.go_on(place.seq);
                 places.push(place);
             }
         }

@@ -181,6 +181,13 @@ impl Log {
         (self.bytes > self.bytes_max).then(|| self.idle.oldest())?
     }
 
+    /// Takes entries of a room back into memory, where they end where that begins.
+    pub(crate) fn cache(&mut self, room: RoomId, epoch: &Epoch, entries: &[(Seq, Arc<Entry>)]) {
+        if self.position(room).epoch == *epoch {
+            self.change(room, |log| log.cache(entries));
+        }
+    }
+
     /// Puts a room's entries out of memory, and counts it as used just now. The store has them.
     pub(crate) fn uncache(&mut self, room: RoomId) {
         self.change(room, RoomLog::uncache);

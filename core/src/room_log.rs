@@ -234,6 +234,23 @@ impl RoomLog {
         self.bytes = 0;
     }
 
+    /// Takes entries that follow each other back into memory, if they end where it begins. The store has them.
+    pub(crate) fn cache(&mut self, entries: &[(Seq, Arc<Entry>)]) {
+        let last = entries.last().map(|(seq, _)| *seq);
+        if last != Some(self.cached_floor()) {
+            return;
+        }
+        let kept = entries
+            .iter()
+            .rev()
+            .take_while(|(seq, _)| *seq > self.floor);
+        for (_, entry) in kept {
+            self.bytes += share(entry);
+            self.entries.push_front(entry.clone());
+        }
+        self.check();
+    }
+
     /// Entries in memory.
     pub(crate) fn len(&self) -> usize {
         self.entries.len()

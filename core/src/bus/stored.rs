@@ -5,8 +5,8 @@ use super::{Admission, EventBus, Prepared};
 use crate::entropy::Entropy;
 use crate::era::Era;
 use crate::error::Error;
-use crate::event::Place;
-use crate::ids::{Position, RoomId, Seq, TaskId};
+use crate::event::{Entry, Place};
+use crate::ids::{Epoch, Position, RoomId, Seq, TaskId};
 use crate::inbox::{self, Device, Unread};
 use crate::journal::{Group, Journal};
 use crate::limits::Limits;
@@ -15,6 +15,7 @@ use crate::room_log::RoomLog;
 use crate::rows::{self, Meta, RoomRow};
 use crate::tasks::Record;
 use crate::time::Wall;
+use std::sync::Arc;
 
 /// What a store has of a room.
 #[derive(Debug, Default)]
@@ -200,6 +201,11 @@ impl EventBus {
                     .install(user, &kept, stored.unread, stored.devices);
             }
         }
+    }
+
+    /// Takes entries that were read from the store into memory, where they come before what is there.
+    pub(crate) fn cache(&mut self, room: RoomId, epoch: &Epoch, entries: &[(Seq, Arc<Entry>)]) {
+        self.log.cache(room, epoch, entries);
     }
 
     /// Whether an event of this time is too old to be kept in the room.

@@ -2,6 +2,7 @@
 //!
 //! What waits keeps its order: of two jobs that need one room, the earlier is done first. Without a store nothing waits.
 
+use super::loads::Haste;
 use super::{Answer, Effect, Hub, Query, Ticket};
 use crate::auth::Principal;
 use crate::close::CloseCode;
@@ -159,6 +160,7 @@ impl Hub {
             self.begin_waiting(now, conn);
         }
         let Some(work) = &mut self.work else { return };
+        let haste = haste(&job);
         let number = work.jobs.insert(Waiting {
             job,
             rooms: rooms.clone(),
@@ -171,7 +173,7 @@ impl Hub {
             self.fetch_id(number, &id);
         }
         for room in rooms {
-            self.load(now, room);
+            self.load(now, room, haste);
         }
     }
 
@@ -228,7 +230,9 @@ impl Hub {
             rooms.filter(|room| !self.is_ready(now, *room)).collect()
         };
         if !missing.is_empty() {
-            return missing.into_iter().for_each(|room| self.load(now, room));
+            let haste = haste(&waiting.job);
+            let rooms = missing.into_iter();
+            return rooms.for_each(|room| self.load(now, room, haste));
         }
         let Some(work) = &mut self.work else { return };
         let Some(waiting) = work.jobs.remove(number) else {
@@ -459,6 +463,14 @@ const fn conn_of(job: &Job) -> Option<ConnId> {
             ..
         }
         | Job::Query { .. } => None,
+    }
+}
+
+/// Whoever comes can wait; of those there may be thousands at once.
+const fn haste(job: &Job) -> Haste {
+    match job {
+        Job::Admit { .. } => Haste::Later,
+        Job::Publish { .. } | Job::Op { .. } | Job::Query { .. } => Haste::Soon,
     }
 }
 

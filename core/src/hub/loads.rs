@@ -1,16 +1,17 @@
 //! What is read from the store: rooms that are not in memory, pages for who catches up, history, ids.
 //!
-//! Few reads are under way at a time; the others wait here, in the order in which they were wanted.
+//! Few reads are under way at a time; the others wait here, in the order in which they were wanted. What publishes and
+//! questions need does not wait for what connections read that come or catch up: of these there may be very many at once.
 
 use super::jobs::Jobs;
 use super::sweep::Sweep;
 use super::{Answer, Effect, Hub, Ticket, commits::Commits};
 use crate::bus::StoredRoom;
-use crate::catch_up::PageOf;
+use crate::catch_up::{Page, PageOf};
 use crate::close::CloseCode;
 use crate::era::Era;
 use crate::error::Error;
-use crate::history::Plan;
+use crate::history::{self, Plan};
 use crate::ids::{ConnId, EventId, RoomId, Seq};
 use crate::inbox::{Device, Unread};
 use crate::port::{Fetch, FetchId, Fetched, StoreFailure, Table};
@@ -19,8 +20,9 @@ use crate::tasks::Record;
 use crate::time::{Now, Wall};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Fetches that are under way at a time.
-const READING_MAX: usize = 64;
+/// Fetches of each haste that are under way at a time.
+const SOON_MAX: usize = 64;
+const LATER_MAX: usize = 16;
 /// Rows of an inbox that are read at a time.
 const INBOX_ROWS: usize = 2_048;
 /// Rooms that are put out of memory after one input.
@@ -31,7 +33,7 @@ const PUT_OUT_MAX: usize = 64;
 pub(super) struct Work {
     pub(super) jobs: Jobs,
     pub(super) commits: Commits,
-    loads: BTreeMap<RoomId, Load>,
+    loads: BTreeMap<RoomId, Loading>,
     reads: Reads,
     pub(super) sweep: Sweep,
 }
@@ -54,20 +56,54 @@ pub(super) enum Purpose {
     Room(RoomId),
     /// The id of a job that waits.
     Id(u64, EventId),
-    Pages(ConnId, Vec<PageOf>),
+    Page(PageOf),
     History(Ticket, Plan),
     Sweep,
 }
 
+/// Which of the fetches that wait goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// Publishes and questions wait for it.
+    Soon,
+    /// Only connections wait for it, or nobody.
+    Later,
+}
+
 #[derive(Debug, Default)]
 struct Reads {
-    purposes: BTreeMap<FetchId, Purpose>,
+    purposes: BTreeMap<FetchId, (Haste, Purpose)>,
     next: u64,
+    soon: Queue,
+    later: Queue,
+    /// Who waits for each page: many may want the same.
+    pages: BTreeMap<PageOf, Vec<ConnId>>,
+}
+
+impl Reads {
+    const fn queue(&mut self, haste: Haste) -> &mut Queue {
+        match haste {
+            Haste::Soon => &mut self.soon,
+            Haste::Later => &mut self.later,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
     waiting: VecDeque<(FetchId, Vec<Fetch>)>,
     under_way: usize,
 }
 
 /// A room that is being read.
+#[derive(Debug)]
+struct Loading {
+    load: Load,
+    haste: Haste,
+    /// The fetch that waits or is under way for it.
+    fetch: FetchId,
+}
+
 #[derive(Debug)]
 enum Load {
     /// Its row, and what belongs to it, a page at a time.
@@ -95,9 +131,12 @@ impl Hub {
     }
 
     /// Reads what is missing of a room, unless that is under way.
-    pub(super) fn load(&mut self, now: Now, room: RoomId) {
+    pub(super) fn load(&mut self, now: Now, room: RoomId, haste: Haste) {
         let Some(work) = &mut self.work else { return };
         if work.loads.contains_key(&room) {
+            if haste == Haste::Soon {
+                self.hasten(room);
+            }
             return;
         }
         if !self.bus.has(room) {
@@ -106,57 +145,113 @@ impl Hub {
                 RoomId::User(user) => rows::fetch_inbox(user, None, INBOX_ROWS),
             };
             let fetches = vec![Fetch::key(Table::Rooms, rows::room_key(room)), rest];
-            work.loads.insert(room, Load::Whole(Box::default()));
-            self.fetch(Purpose::Room(room), fetches);
+            self.begin_load(room, Load::Whole(Box::default()), haste, fetches);
         } else if self.bus.is_stale(now.wall, room)
             && let Some(log) = self.bus.room_log(room)
         {
             let (old, young) = (log.floor(), log.cached_floor().next());
+            let probe = old.next();
             let load = Load::Oldest {
                 old,
                 young,
                 at: None,
-                probe: old.next(),
+                probe,
             };
-            work.loads.insert(room, load);
-            self.probe(room, old.next());
+            self.begin_load(room, load, haste, fetch_probe(room, probe));
         }
     }
 
-    fn probe(&mut self, room: RoomId, seq: Seq) {
-        let fetch = rows::fetch_entries(room, seq..=seq, false, (1, usize::MAX));
-        self.fetch(Purpose::Room(room), vec![fetch]);
+    fn begin_load(&mut self, room: RoomId, load: Load, haste: Haste, fetches: Vec<Fetch>) {
+        let Some(fetch) = self.fetch(haste, Purpose::Room(room), fetches) else {
+            return;
+        };
+        if let Some(work) = &mut self.work {
+            let loading = Loading { load, haste, fetch };
+            work.loads.insert(room, loading);
+        }
+    }
+
+    /// Reads more of a room that is being read.
+    fn load_on(&mut self, room: RoomId, fetches: Vec<Fetch>) {
+        let loading = |work: &Work| Some(work.loads.get(&room)?.haste);
+        let Some(haste) = self.work.as_deref().and_then(loading) else {
+            return;
+        };
+        let fetch = self.fetch(haste, Purpose::Room(room), fetches);
+        let loading = self.work.as_mut().and_then(|it| it.loads.get_mut(&room));
+        if let (Some(fetch), Some(loading)) = (fetch, loading) {
+            loading.fetch = fetch;
+        }
+    }
+
+    /// A room that only connections waited for is needed soon.
+    fn hasten(&mut self, room: RoomId) {
+        let Some(work) = &mut self.work else { return };
+        let Some(loading) = work.loads.get_mut(&room) else {
+            return;
+        };
+        if std::mem::replace(&mut loading.haste, Haste::Soon) == Haste::Soon {
+            return;
+        }
+        // In this queue ids rise.
+        let waiting = &mut work.reads.later.waiting;
+        let place = waiting.binary_search_by_key(&loading.fetch, |(id, _)| *id);
+        if let Some(fetch) = place.ok().and_then(|at| waiting.remove(at)) {
+            if let Some((haste, _)) = work.reads.purposes.get_mut(&loading.fetch) {
+                *haste = Haste::Soon;
+            }
+            work.reads.soon.waiting.push_back(fetch);
+            self.read_on();
+        }
     }
 
     pub(super) fn fetch_id(&mut self, job: u64, id: &EventId) {
-        self.fetch(Purpose::Id(job, id.clone()), vec![rows::fetch_id(id)]);
+        let purpose = Purpose::Id(job, id.clone());
+        self.fetch(Haste::Soon, purpose, vec![rows::fetch_id(id)]);
     }
 
     pub(super) fn fetch_pages(&mut self, conn: ConnId, pages: Vec<PageOf>) {
-        let fetches = pages.iter().map(PageOf::fetch).collect();
-        self.fetch(Purpose::Pages(conn, pages), fetches);
+        for page in pages {
+            let Some(work) = &mut self.work else { return };
+            if let Some(readers) = work.reads.pages.get_mut(&page) {
+                readers.push(conn);
+                continue;
+            }
+            work.reads.pages.insert(page.clone(), vec![conn]);
+            let fetch = page.fetch();
+            self.fetch(Haste::Later, Purpose::Page(page), vec![fetch]);
+        }
     }
 
     pub(super) fn fetch_history(&mut self, ticket: Ticket, plan: Plan, fetch: Fetch) {
-        self.fetch(Purpose::History(ticket, plan), vec![fetch]);
+        self.fetch(Haste::Soon, Purpose::History(ticket, plan), vec![fetch]);
     }
 
-    pub(super) fn fetch(&mut self, purpose: Purpose, fetches: Vec<Fetch>) {
-        let Some(work) = &mut self.work else { return };
-        let id = FetchId(work.reads.next);
-        work.reads.next += 1;
-        work.reads.purposes.insert(id, purpose);
-        work.reads.waiting.push_back((id, fetches));
+    pub(super) fn fetch(
+        &mut self,
+        haste: Haste,
+        purpose: Purpose,
+        fetches: Vec<Fetch>,
+    ) -> Option<FetchId> {
+        let reads = &mut self.work.as_mut()?.reads;
+        let id = FetchId(reads.next);
+        reads.next += 1;
+        reads.purposes.insert(id, (haste, purpose));
+        reads.queue(haste).waiting.push_back((id, fetches));
         self.read_on();
+        Some(id)
     }
 
     fn read_on(&mut self) {
         let Some(work) = &mut self.work else { return };
-        while work.reads.under_way < READING_MAX
-            && let Some((id, fetches)) = work.reads.waiting.pop_front()
-        {
-            work.reads.under_way += 1;
-            self.effects.push_back(Effect::Fetch { id, fetches });
+        let reads = &mut work.reads;
+        for (queue, most) in [(&mut reads.soon, SOON_MAX), (&mut reads.later, LATER_MAX)] {
+            while queue.under_way < most
+                && let Some((id, fetches)) = queue.waiting.pop_front()
+            {
+                queue.under_way += 1;
+                self.effects.push_back(Effect::Fetch { id, fetches });
+            }
         }
     }
 
@@ -168,10 +263,10 @@ impl Hub {
         result: Result<Vec<Fetched>, StoreFailure>,
     ) {
         let Some(work) = &mut self.work else { return };
-        let Some(purpose) = work.reads.purposes.remove(&id) else {
+        let Some((haste, purpose)) = work.reads.purposes.remove(&id) else {
             return;
         };
-        work.reads.under_way -= 1;
+        work.reads.queue(haste).under_way -= 1;
         self.read_on();
         match purpose {
             Purpose::Room(room) => {
@@ -192,7 +287,7 @@ impl Hub {
                 });
                 self.id_fetched(now, job, stored);
             }
-            Purpose::Pages(conn, pages) => self.pages_fetched(now, conn, &pages, result),
+            Purpose::Page(page) => self.page_fetched(now, &page, result),
             Purpose::History(ticket, plan) => {
                 let era = self.bus.era();
                 let result =
@@ -209,12 +304,12 @@ impl Hub {
     /// Whether the room's load is done with this; `None` where it can't be.
     fn room_fetched(&mut self, now: Now, room: RoomId, fetched: Vec<Fetched>) -> Option<bool> {
         let work = self.work.as_mut()?;
-        match work.loads.get_mut(&room)? {
+        match &mut work.loads.get_mut(&room)?.load {
             Load::Whole(stored) => {
                 let last = read_room(stored, room, fetched, self.bus.era())?;
                 if let (RoomId::User(user), Some(last)) = (room, last) {
                     let fetch = rows::fetch_inbox(user, Some(last), INBOX_ROWS);
-                    self.fetch(Purpose::Room(room), vec![fetch]);
+                    self.load_on(room, vec![fetch]);
                     return Some(false);
                 }
                 Some(true)
@@ -238,7 +333,7 @@ impl Hub {
             young,
             at,
             probe,
-        } = work.loads.get_mut(&room)?
+        } = &mut work.loads.get_mut(&room)?.load
         else {
             return None;
         };
@@ -254,14 +349,14 @@ impl Hub {
         }
         let middle = old.number().midpoint(young.number());
         *probe = Seq::new(middle).ok()?.max(old.next());
-        let probe = *probe;
-        self.probe(room, probe);
+        let fetches = fetch_probe(room, *probe);
+        self.load_on(room, fetches);
         Some(false)
     }
 
     fn loaded(&mut self, now: Now, room: RoomId) {
-        let load = self.work.as_mut().and_then(|work| work.loads.remove(&room));
-        match load {
+        let loading = self.work.as_mut().and_then(|work| work.loads.remove(&room));
+        match loading.map(|loading| loading.load) {
             Some(Load::Whole(stored)) => self.bus.install(now.wall, room, *stored),
             Some(Load::Oldest { old, at, .. }) => {
                 let oldest = at.unwrap_or_default();
@@ -279,26 +374,45 @@ impl Hub {
         self.refuse_waiting(now, room);
     }
 
-    fn pages_fetched(
+    /// Everybody who waits for the page gets it, read once.
+    fn page_fetched(
         &mut self,
         now: Now,
-        conn: ConnId,
-        pages: &[PageOf],
+        asked: &PageOf,
         result: Result<Vec<Fetched>, StoreFailure>,
     ) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        let Some(catch_up) = &mut session.catch_up else {
-            return;
-        };
-        match result {
-            Ok(fetched) => {
-                catch_up.fill(pages, &fetched, self.bus.era());
-                self.ready(now.time, conn);
-            }
-            Err(_) => self.close(now, conn, CloseCode::UNAVAILABLE),
+        let Some(work) = &mut self.work else { return };
+        let readers = work.reads.pages.remove(asked).unwrap_or_default();
+        let fetched = result.ok().and_then(|fetched| fetched.into_iter().next());
+        let page = fetched.map(|fetched| Page::read(asked, &fetched, self.bus.era()));
+        if let Some(page) = &page
+            && self.is_shared(asked.room)
+        {
+            self.bus.cache(asked.room, &asked.epoch, page.entries());
         }
+        for conn in readers {
+            let session = self.sessions.get_mut(conn);
+            let Some(catch_up) = session.and_then(|session| session.catch_up.as_mut()) else {
+                continue;
+            };
+            if !catch_up.fill(asked, page.as_ref()) {
+                continue;
+            }
+            match page {
+                Some(_) if catch_up.waits() => {}
+                Some(_) => self.ready(now.time, conn),
+                None => self.close(now, conn, CloseCode::UNAVAILABLE),
+            }
+        }
+    }
+
+    /// Whether several are in the room: what one of them missed others are likely to have missed too.
+    fn is_shared(&self, room: RoomId) -> bool {
+        let members = match room {
+            RoomId::Task(task) => self.tasks.members(task),
+            RoomId::User(user) => self.users.members(user),
+        };
+        members.len() > 1
     }
 
     /// Puts out of memory what is too much for it. The store has it.
@@ -319,6 +433,10 @@ impl Hub {
             self.bus.put_out(room, pinned);
         }
     }
+}
+
+fn fetch_probe(room: RoomId, seq: Seq) -> Vec<Fetch> {
+    vec![rows::fetch_entries(room, seq..=seq, false, (1, usize::MAX))]
 }
 
 /// Adds a page to what was read of a room. The key after which to go on, where there is more; `None` for what can't be read.
@@ -353,11 +471,218 @@ fn read_room(
     Some(last)
 }
 
-fn history_page(mut plan: Plan, fetched: &[Fetched], era: &Era) -> crate::history::Page {
+fn history_page(mut plan: Plan, fetched: &[Fetched], era: &Era) -> history::Page {
     let rows = fetched.iter().flat_map(|fetched| &fetched.rows);
     let entries: BTreeMap<Seq, _> = rows
         .filter_map(|(key, row)| rows::read_entry(key, row, era))
         .collect();
     plan.begin(entries.keys().next().copied());
     plan.page(|seq| entries.get(&seq).cloned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Claims, Principal, TaskGrant};
+    use crate::event::{Draft, Publish, Target};
+    use crate::hub::Input;
+    use crate::hub::pull::Pull;
+    use crate::ids::{Position, TaskId, UserId};
+    use crate::limits::Limits;
+    use crate::payload::Payload;
+    use crate::port::Change;
+    use crate::session::{Endpoint, Open};
+    use std::ops::Range;
+    use uuid::Uuid;
+
+    const NOW: Now = Now {
+        time: crate::time::Time::from_millis(0),
+        wall: Wall::from_unix_millis(1_800_000_000_000),
+    };
+
+    /// More than a page.
+    const EVENTS: u64 = 100;
+
+    /// Rows, and the reads of them that wait for an answer.
+    #[derive(Default)]
+    struct Rows {
+        rows: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
+        reads: Vec<(FetchId, Vec<Fetch>)>,
+    }
+
+    impl Rows {
+        fn restored(&self) -> Hub {
+            let meta = self.rows.iter().filter(|((of, _), _)| *of == Table::Meta);
+            let meta: Vec<_> = meta
+                .map(|((_, key), row)| (key.clone(), row.clone()))
+                .collect();
+            Hub::restore(Limits::default(), [0; 32], &meta).unwrap()
+        }
+
+        /// Carries out what the hub wants, commits at once.
+        fn take(&mut self, hub: &mut Hub) {
+            while let Some(effect) = hub.poll() {
+                match effect {
+                    Effect::Commit(changes) => {
+                        for change in changes {
+                            if let Change::Put { table, key, value } = change {
+                                self.rows.insert((table, key), value.to_vec());
+                            }
+                        }
+                        hub.handle(NOW, Input::Committed(Ok(())));
+                    }
+                    Effect::Fetch { id, fetches } => self.reads.push((id, fetches)),
+                    Effect::Ready(_)
+                    | Effect::Verify { .. }
+                    | Effect::Drop(_)
+                    | Effect::Published { .. }
+                    | Effect::Answered { .. }
+                    | Effect::Subscription(_)
+                    | Effect::Drained => {}
+                }
+            }
+        }
+
+        /// Answers every read, and those that follow.
+        fn answer(&mut self, hub: &mut Hub) {
+            self.take(hub);
+            while !self.reads.is_empty() {
+                for (id, fetches) in std::mem::take(&mut self.reads) {
+                    let result = Ok(fetches.iter().map(|fetch| self.fetch(fetch)).collect());
+                    hub.handle(NOW, Input::Fetched { id, result });
+                }
+                self.take(hub);
+            }
+        }
+
+        fn fetch(&self, fetch: &Fetch) -> Fetched {
+            let range = (fetch.table, fetch.from.clone())..=(fetch.table, fetch.to.clone());
+            let mut rows = self.rows.range(range);
+            let rows = rows.by_ref().take(fetch.rows);
+            let rows: Vec<_> = rows
+                .map(|((_, key), row)| (key.clone(), row.clone()))
+                .collect();
+            Fetched {
+                more: rows.len() == fetch.rows,
+                rows,
+            }
+        }
+
+        /// How many reads of this table wait.
+        fn waiting(&self, table: Table) -> usize {
+            let of = |(_, fetches): &&(FetchId, Vec<Fetch>)| fetches[0].table == table;
+            self.reads.iter().filter(of).count()
+        }
+    }
+
+    fn task() -> TaskId {
+        TaskId::new(Uuid::from_u128(1))
+    }
+
+    fn publish(hub: &mut Hub, target: Target, id: &str) {
+        let draft = Draft::new("chat:message".parse().unwrap(), Payload::default());
+        let draft = draft.with_id(id.parse().unwrap());
+        let publish = Publish { target, draft };
+        let ticket = Ticket(0);
+        hub.handle(NOW, Input::Publish { ticket, publish });
+    }
+
+    fn to_task() -> Target {
+        Target::Task {
+            task: task(),
+            users: Vec::new(),
+        }
+    }
+
+    /// A user comes to the task, and has nothing of it where `since` is said.
+    fn arrive(hub: &mut Hub, user: u64, since: Option<Position>) -> ConnId {
+        let claims = Claims::new(UserId::new(user), 1_900_000_000, TaskGrant::All);
+        let since = since.map(|since| (task().into(), since));
+        let open = Open {
+            principal: Principal::new(claims, NOW.wall).ok(),
+            since: since.into_iter().collect(),
+            ..Open::new(Endpoint::Task(task()))
+        };
+        hub.open(NOW, open)
+    }
+
+    /// A store in which the task has so many events.
+    fn filled(events: u64) -> (Rows, Position) {
+        let mut rows = Rows::default();
+        let mut hub = rows.restored();
+        for number in 0..events {
+            publish(&mut hub, to_task(), &format!("old-{number}"));
+            rows.answer(&mut hub);
+        }
+        let epoch = hub.bus.position(task().into()).epoch;
+        let seq = Seq::ZERO;
+        (rows, Position { epoch, seq })
+    }
+
+    /// So many users come, and each gets its welcome and these events of the task in their order. How many pages were read.
+    fn resume(hub: &mut Hub, rows: &mut Rows, users: Range<u64>, since: &Position) -> usize {
+        let arrive = |user| (arrive(hub, user, Some(since.clone())), 0);
+        let mut all: Vec<_> = users.map(arrive).collect();
+        let mut pages = 0;
+        rows.answer(hub);
+        for _ in 0..10 {
+            for (conn, seq) in &mut all {
+                while let Pull::Frame(frame) = hub.pull(NOW, *conn) {
+                    if !frame.text().contains("system:welcome") {
+                        *seq += 1;
+                        let event = format!(r#"{}":{seq}}},"data""#, task());
+                        assert!(frame.text().contains(&event), "{seq}: {}", frame.text());
+                    }
+                }
+            }
+            rows.take(hub);
+            pages += rows.waiting(Table::Entries);
+            rows.answer(hub);
+        }
+        assert!(all.iter().all(|(_, seq)| *seq == EVENTS), "{all:?}");
+        pages
+    }
+
+    #[test]
+    fn what_many_missed_of_one_room_is_read_once_and_then_found_in_memory() {
+        let (mut rows, since) = filled(EVENTS);
+        let mut hub = rows.restored();
+        for (users, pages) in [(0..50, 2), (50..51, 1), (51..99, 0)] {
+            let read = resume(&mut hub, &mut rows, users.clone(), &since);
+            assert_eq!(read, pages, "{users:?}");
+        }
+    }
+
+    #[test]
+    fn what_only_one_has_missed_takes_no_memory() {
+        let (mut rows, since) = filled(EVENTS);
+        let mut hub = rows.restored();
+        assert_eq!(resume(&mut hub, &mut rows, 0..1, &since), 2);
+        let log = hub.bus.room_log(task().into()).unwrap();
+        assert_eq!(log.len(), 0);
+    }
+
+    #[test]
+    fn a_publish_waits_for_nothing_that_those_who_come_have_to_read() {
+        let (mut rows, _) = filled(1);
+        let mut hub = rows.restored();
+        for user in 0..1_000 {
+            arrive(&mut hub, user, None);
+        }
+        rows.take(&mut hub);
+        assert_eq!(rows.reads.len(), LATER_MAX);
+        // Its id, and the room of a user who is among the last to come.
+        publish(&mut hub, Target::User(UserId::new(999)), "new");
+        rows.take(&mut hub);
+        assert_eq!(rows.waiting(Table::Ids), 1);
+        let room = rows::room_key(UserId::new(999).into());
+        let of = |fetches: &Vec<Fetch>| fetches[0].from == room;
+        let reads = rows.reads.iter().filter(|(_, fetches)| of(fetches));
+        assert_eq!(reads.count(), 1);
+        assert_eq!(rows.reads.len(), LATER_MAX + 2);
+        // Once, and all others come in as well.
+        rows.answer(&mut hub);
+        assert_eq!(hub.bus.position(UserId::new(999).into()).seq.number(), 1);
+        assert_eq!(hub.tasks.members(task()).len(), 1_000);
+    }
 }

@@ -3,7 +3,7 @@
 //! A few rows at a time, round and round, so that it never walks far at once.
 
 use super::Hub;
-use super::loads::Purpose;
+use super::loads::{Haste, Purpose};
 use crate::ids::{RoomId, Seq};
 use crate::port::{Change, Fetched, StoreFailure};
 use crate::rows::{self, RoomRow};
@@ -51,7 +51,7 @@ impl Hub {
         work.sweep.under_way = true;
         let rooms = rows::fetch_rooms(&work.sweep.after, ROOMS);
         let fetches = vec![rooms, rows::fetch_oldest_ids(IDS)];
-        self.fetch(Purpose::Sweep, fetches);
+        self.fetch(Haste::Later, Purpose::Sweep, fetches);
     }
 
     /// Removes what is over in these rows.
@@ -82,7 +82,7 @@ impl Hub {
             }
             if self.bus.has(room) {
                 if self.bus.is_stale(now.wall, room) {
-                    self.load(now, room);
+                    self.load(now, room, Haste::Later);
                 } else {
                     self.bus.write_floor(now.wall, room, row.floor);
                 }
@@ -93,7 +93,7 @@ impl Hub {
                 self.empty(room, &row);
             } else if has_old && loads < LOADS_MAX {
                 loads += 1;
-                self.load(now, room);
+                self.load(now, room, Haste::Later);
             }
             let idle_ms = now.wall.since(row.at);
             if matches!(room, RoomId::Task(_)) && idle_ms >= TASK_IDLE_MS_MAX && !has_old {

@@ -45,13 +45,7 @@ fn live(server: &Server, task: TaskId, ready: &Sender<()>, stop: &AtomicBool) ->
     }
     ready.send(())?;
 
-    let body = format!(
-        r#"{{"type":"chat:message","data":{{"text":"{:0200}"}}}}"#,
-        0
-    );
     let line = format!("POST /v1/tasks/{task}/events");
-    let body = Some(("application/json", body.as_bytes()));
-    let request = request(server.address, &line, body);
     // Connections on which no answer is waited for: an answer that is late must not hold up the next publish.
     let mut free = Vec::new();
     let (began, mut sent, mut answered, mut seen) = (Instant::now(), 0_u32, 0, 0);
@@ -66,7 +60,12 @@ fn live(server: &Server, task: TaskId, ready: &Sender<()>, stop: &AtomicBool) ->
                 Some(publisher) => publisher,
                 None => sockets.connect(server.address)?,
             };
-            sockets.send(publisher, &request)?;
+            let body = format!(
+                r#"{{"type":"chat:message","id":"{task}.{sent}","data":{{"text":"{:0200}"}}}}"#,
+                0
+            );
+            let body = Some(("application/json", body.as_bytes()));
+            sockets.send(publisher, &request(server.address, &line, body))?;
             sent += 1;
             continue;
         }

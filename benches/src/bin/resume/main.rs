@@ -1,10 +1,10 @@
 //! Many clients come back at once, each with events that it missed: how long until all have all, what memory that takes, and
 //! how long live events are delayed meanwhile.
 //!
-//! `resume [DIR] [CLIENTS] [MISSED]` starts the server that was built beside it, publishes MISSED events (100) for each of CLIENTS
-//! (10,000), lets all connect at once with their positions, and checks that each gets what it missed, once and in order. Four
-//! times: all missed the same room, or each its own; from memory, or from a store in a folder of its own in DIR, whose server was started
-//! again since. Each time also as many clients that missed nothing, which is what connecting alone costs. An event is published 200 times a
+//! `resume [DIR] [CLIENTS] [MISSED] [CASE]...` starts the server that was built beside it, publishes MISSED events (100) for each of CLIENTS
+//! (10,000), lets all connect at once with their positions, and checks that each gets what it missed, once and in order. There are four
+//! cases: all missed the same room, or each its own; from memory, or from a store in a folder of its own in DIR, whose server was started
+//! again since (`shared-memory`, `shared-store`, `own-memory`, `own-store`; without a CASE, all). In each also as many clients that missed nothing, which is what connecting alone costs. An event is published 200 times a
 //! second meanwhile, to another room with one subscriber, on a thread that goes first. `LOAD_SERVER_CPU` and `LOAD_READER_CPU` pin server and
 //! clients apart.
 #![forbid(unsafe_code)]
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use fanfare_benches::{Http, Outcome, Server, fill, pin, raise_open_files};
 use fanfare_core::TaskId;
-use rustix::process::setpriority_process;
+use rustix::process::{getpriority_process, setpriority_process};
 use uuid::Uuid;
 
 use crate::clients::Clients;
@@ -30,8 +30,8 @@ use crate::live::during;
 
 /// How long live events are measured with nothing beside them.
 const IDLE: Duration = Duration::from_secs(1);
-/// The niceness of the thread that reads all clients: live events are not to wait for it.
-const NICE: i32 = 10;
+/// How much nicer the thread that reads all clients is: live events are not to wait for it.
+const NICER: i32 = 10;
 
 /// Which room's events the clients missed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,17 +68,23 @@ fn main() -> Outcome<()> {
     std::fs::create_dir(&dir)?;
     let data = dir.to_str().ok_or("DIR has to be UTF-8")?;
     let memory = ["--memory", "--log-bytes", "2GiB"];
-    let done = (|| {
-        for rooms in [Rooms::Shared, Rooms::Own] {
-            measure(rooms, &memory, clients, missed)?;
-            measure(rooms, &["--data", data], clients, missed)?;
-            std::fs::remove_dir_all(&dir)?;
+    let cases = [
+        ("shared-memory", Rooms::Shared, memory.as_slice()),
+        ("shared-store", Rooms::Shared, &["--data", data]),
+        ("own-memory", Rooms::Own, &memory),
+        ("own-store", Rooms::Own, &["--data", data]),
+    ];
+    let wanted = words.get(3..).unwrap_or_default();
+    let done = cases.iter().try_for_each(|(name, rooms, arguments)| {
+        if !wanted.is_empty() && !wanted.iter().any(|word| word == name) {
+            return Ok(());
         }
-        Ok(())
-    })();
-    if dir.exists() {
-        std::fs::remove_dir_all(&dir)?;
-    }
+        println!("{name}");
+        measure(*rooms, arguments, clients, missed)?;
+        // Rooms that have the same names begin anew.
+        Ok(std::fs::remove_dir_all(&dir).and_then(|()| std::fs::create_dir(&dir))?)
+    });
+    std::fs::remove_dir_all(&dir)?;
     done
 }
 
@@ -89,9 +95,8 @@ fn measure(rooms: Rooms, arguments: &[&str], clients: u64, missed: u64) -> Outco
     let filled = fill(server.address, missed * count, count, |room| {
         rooms.name(room)
     })?;
-    let place = if in_memory { "memory" } else { "store" };
     println!(
-        "rooms={rooms:?} from={place} events={} filled_s={:.1}",
+        "  filled: events={} s={:.1}",
         missed * count,
         filled.took.as_secs_f64()
     );
@@ -100,6 +105,7 @@ fn measure(rooms: Rooms, arguments: &[&str], clients: u64, missed: u64) -> Outco
         server = Server::start(arguments)?;
     }
 
+    let nice = getpriority_process(None)?;
     let task = |number| TaskId::new(Uuid::from_u128(number));
     let ((), idle) = during(&server, task(1), || {
         thread::sleep(IDLE);
@@ -115,7 +121,7 @@ fn measure(rooms: Rooms, arguments: &[&str], clients: u64, missed: u64) -> Outco
         server.forget_peak()?;
         let (before, cpu) = (server.resident_kib()?, server.cpu_s()?);
         let ((all, welcomed, caught_up, after), live) = during(&server, task(number), || {
-            setpriority_process(None, NICE)?;
+            setpriority_process(None, nice + NICER)?;
             let began = Instant::now();
             let mut all = Clients::connect(&server, rooms, clients, since)?;
             let welcomed = began.elapsed();
@@ -135,6 +141,7 @@ fn measure(rooms: Rooms, arguments: &[&str], clients: u64, missed: u64) -> Outco
             after >> 10,
             server.peak_kib()? >> 10,
         );
+        setpriority_process(None, nice)?;
         drop(all);
         // What they leave is seen to before the next ones come.
         let mut http = Http::connect(server.address)?;

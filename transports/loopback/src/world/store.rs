@@ -10,8 +10,8 @@ use fanfare_core::{
     StoreFailure, Table, Ticket,
 };
 
-/// Reads that the hub may have under way.
-const FETCHES_MAX: usize = 64;
+/// Reads that the hub may have under way: 64 that publishes and questions wait for, 16 others.
+const FETCHES_MAX: usize = 80;
 /// Milliseconds that a hub may take to drain.
 const DRAIN_MAX_MS: u64 = 600_000;
 

@@ -644,6 +644,7 @@ fn an_event_that_is_not_kept_waits_for_no_commit_but_for_those_before_it_in_its_
     let same = world.begin_publish(to_task(1, &[], typing()));
     let receipt = world.wait_answer(same).unwrap();
     world.advance_ms(20);
+    assert_eq!(receipt.rooms()[0].seq.number(), 1);
     // Its number is that of the room's head, which a receiver has seen.
     let received = world.received(alice);
     let at = received
@@ -654,6 +655,22 @@ fn an_event_that_is_not_kept_waits_for_no_commit_but_for_those_before_it_in_its_
         seqs(&received[..at.unwrap()], task(1)),
         (1..=head).collect::<Vec<_>>()
     );
+}
+
+#[test]
+fn an_event_that_is_not_kept_waits_for_the_commit_that_it_follows_and_not_for_the_one_before() {
+    let mut world = stored(1, 10..=10, 0..=0);
+    let alice = world.connect(Handshake::chat(user(7), task(1)));
+    world.advance_ms(100);
+    for number in 1..=2 {
+        world.begin_publish(to_task(1, &[], chat(number)));
+        world.advance_ms(3);
+    }
+    world.begin_publish(to_task(1, &[], draft("chat:typing", ()).ephemeral(None)));
+    for seq in 1..=2 {
+        world.expect_later(alice, event("chat:message").at(task(1), seq));
+    }
+    world.expect_later(alice, event("chat:typing").at(task(1), 2).ephemeral());
 }
 
 #[test]

@@ -251,6 +251,28 @@ fn a_client_whose_replay_can_not_be_read_is_closed_and_gets_all_of_it_later() {
 }
 
 #[test]
+fn a_client_whose_further_pages_can_not_be_read_is_closed_though_its_rooms_were() {
+    let mut world = stored(1, 0..=0, 5..=5);
+    let alice = world.connect(Handshake::chat(user(7), task(1)));
+    world.disconnect(alice);
+    for number in 0..300 {
+        world.publish_to_task(task(1), &[], chat(number));
+    }
+    world.restart(Restart::Crash);
+    world.reopen(alice);
+    world.expect_later(alice, welcome().recovered(task(1), true));
+    world.fail_reads(usize::MAX);
+    world.advance_ms(1_000);
+    let before = seqs(&world.received(alice), task(1));
+    assert!(before.len() < 300 && !world.is_open(alice), "{before:?}");
+    world.fail_reads(0);
+    world.reopen(alice);
+    world.advance_ms(1_000);
+    let after = seqs(&world.received(alice), task(1));
+    assert_eq!([before, after].concat(), (1..=300).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_deleted_task_that_the_full_disk_did_not_let_go_is_still_there() {
     let (mut world, alice) = world();
     world.fail_commits(1, StoreFailure::Full);
