@@ -407,20 +407,30 @@ fn a_device_is_known_from_when_it_went_and_where_only_its_ack_told_of_it() {
 
 #[test]
 fn an_ack_in_a_new_epoch_holds_though_the_device_had_a_cursor_in_the_one_before() {
-    let (mut world, [tab, _]) = two_tabs_of_a_phone(1);
-    world.ack(tab, 5);
-    world.advance_ms(100);
-    let backup = world.back_up();
-    world.restore(backup);
-    let again = Handshake::notifications(ALICE).device("phone");
-    world.received(tab);
-    world.reopen_with(tab, again);
-    world.publish_to_user(ALICE, draft("user:notification", 6));
-    world.advance_ms(100);
-    world.received(tab);
-    let ack = world.ack(tab, 6);
-    world.advance_ms(100);
-    assert!(answered(&mut world, tab, ack));
+    let mut world = stored(1, 0..=3, 0..=3);
+    let wall = world.now().wall.as_unix_millis();
+    let at_day = |world: &mut World, day: u64| {
+        world.set_wall(Wall::from_unix_millis(wall + day * DAY_MS + 60_000));
+    };
+    world.publish_to_task(task(1), &[], draft("task:created", ()));
+    at_day(&mut world, 29);
+    let phone = Handshake::notifications(ALICE).device("phone");
+    let client = world.connect(phone.clone());
+    let former = world.position(client, ALICE).unwrap().epoch;
+    world.advance_ms(5_000);
     world.restart(Restart::Crash);
-    assert_eq!(cursor(&mut world), 6);
+    // The task goes, and with it the epoch of rooms in which nothing ever happened.
+    at_day(&mut world, 30);
+    world.advance_ms(5_000);
+    assert_eq!(world.rows(Table::Tasks), 0);
+    world.received(client);
+    world.reopen_with(client, phone);
+    let receipt = world.publish_to_user(ALICE, draft("user:notification", 1));
+    assert_ne!(receipt.rooms()[0].epoch, former);
+    world.advance_ms(100);
+    let ack = world.ack(client, 1);
+    world.advance_ms(100);
+    assert!(answered(&mut world, client, ack));
+    world.restart(Restart::Crash);
+    assert_eq!(cursor(&mut world), 1);
 }
