@@ -663,6 +663,24 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_for_a_page_holds_none() {
+        let (mut rows, since) = filled(EVENTS);
+        let mut hub = rows.restored();
+        let conn = arrive(&mut hub, 7, Some(since));
+        let held = |hub: &Hub| {
+            let catch_up = hub.sessions.get(conn).and_then(|it| it.catch_up.as_ref());
+            catch_up.map(|it| it.held())
+        };
+        rows.answer(&mut hub);
+        while let Pull::Frame(_) = hub.pull(NOW, conn) {}
+        rows.answer(&mut hub);
+        assert_eq!(held(&hub), Some(64));
+        while let Pull::Frame(_) = hub.pull(NOW, conn) {}
+        rows.take(&mut hub);
+        assert_eq!((held(&hub), rows.waiting(Table::Entries)), (Some(0), 1));
+    }
+
+    #[test]
     fn a_publish_waits_for_nothing_that_those_who_come_have_to_read() {
         let (mut rows, _) = filled(1);
         let mut hub = rows.restored();
