@@ -236,10 +236,13 @@ impl Hub {
     pub(super) fn commit(&mut self, now: Now) {
         let Some(work) = &mut self.work else { return };
         let commits = &mut work.commits;
-        let broken = commits.failure == Some(StoreFailure::Failed);
-        let Some(journal) = self.bus.journal().filter(|_| !broken) else {
+        let Some(journal) = self.bus.journal() else {
             return;
         };
+        if commits.failure == Some(StoreFailure::Failed) {
+            // No commit takes it any more, and nothing is to wait for one.
+            return journal.discard(commits.is_new);
+        }
         if commits.under_way.is_some() || (commits.staged.is_empty() && journal.is_empty()) {
             return;
         }
@@ -365,12 +368,14 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Claims, Principal, TaskGrant};
     use crate::event::{Draft, Target};
     use crate::hub::{Input, Ticket};
     use crate::ids::TaskId;
     use crate::limits::Limits;
     use crate::payload::Payload;
     use crate::port::{Change, Fetched};
+    use crate::session::{Endpoint, Open};
     use uuid::Uuid;
 
     /// Publishes `bytes` to a task's room and the rooms of so many users; the answers and commits that follow, where the
@@ -402,6 +407,30 @@ mod tests {
             }
         }
         (told, committed)
+    }
+
+    #[test]
+    fn nothing_waits_for_a_store_that_failed_however_many_devices_come_and_go() {
+        let mut hub = Hub::restore(Limits::default(), [0; 32], &[]).unwrap();
+        drain(&mut hub);
+        let now = Now::default();
+        hub.handle(now, Input::Committed(Err(StoreFailure::Failed)));
+        for _ in 0..3 {
+            let claims = Claims::new(UserId::new(7), 1, TaskGrant::All);
+            let conn = hub.open(
+                now,
+                Open {
+                    principal: Principal::new(claims, now.wall).ok(),
+                    device: "phone".parse().ok(),
+                    ..Open::new(Endpoint::Notifications)
+                },
+            );
+            drain(&mut hub);
+            assert_eq!(hub.devices(UserId::new(7)).len(), 1);
+            hub.handle(now, Input::Closed { conn });
+            drain(&mut hub);
+            assert_eq!(hub.bus.waiting_bytes(), 0);
+        }
     }
 
     #[test]
