@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 const GROUP_OPS: usize = 1_000;
 const GROUP_BYTES: usize = 256 << 10;
 const GROUP_WAIT_MS: u64 = 2;
-/// Milliseconds between attempts of a store that had no space, while nobody asks for one.
+/// Milliseconds between attempts of a store that had no space or no time, while nobody asks for one.
 const FULL_WAIT_MS: u64 = 1_000;
 const BROKEN: Error =
     Error::Unavailable("a write failed, and no more are taken: check the disk, then restart");
@@ -301,6 +301,7 @@ impl Hub {
                 }
                 let error = match failure {
                     StoreFailure::Full => Error::StoreFull,
+                    StoreFailure::Busy => BEHIND,
                     StoreFailure::Failed => BROKEN,
                 };
                 for staged in staged.into_iter().chain(later) {
@@ -430,6 +431,35 @@ mod tests {
             hub.handle(now, Input::Closed { conn });
             drain(&mut hub);
             assert_eq!(hub.bus.waiting_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_busy_refuses_what_can_be_tried_again_and_takes_the_next() {
+        for (failure, code, next) in [
+            (StoreFailure::Busy, "unavailable", "taken"),
+            (StoreFailure::Full, "store_full", "taken"),
+            (StoreFailure::Failed, "unavailable", "unavailable"),
+        ] {
+            let mut hub = Hub::restore(Limits::default(), [0; 32], &[]).unwrap();
+            drain(&mut hub);
+            let commit = |hub: &mut Hub, result| {
+                hub.handle(Now::default(), Input::Committed(result));
+                drain(hub).0
+            };
+            commit(&mut hub, Ok(()));
+            let mut told = publish(&mut hub, 1, 0, 1).0;
+            told.extend(commit(&mut hub, Err(failure)));
+            assert_eq!(told, [code], "{failure:?}");
+            let now = Now {
+                time: Time::from_millis(2 * FULL_WAIT_MS),
+                ..Now::default()
+            };
+            told = publish(&mut hub, 2, 0, 1).0;
+            hub.handle(now, Input::Tick);
+            told.extend(drain(&mut hub).0);
+            told.extend(commit(&mut hub, Ok(())));
+            assert_eq!(told, [next], "{failure:?}");
         }
     }
 

@@ -471,11 +471,12 @@ fn read_room(
     Some(last)
 }
 
-fn history_page(plan: Plan, fetched: &[Fetched], era: &Era) -> history::Page {
+fn history_page(mut plan: Plan, fetched: &[Fetched], era: &Era) -> history::Page {
     let rows = fetched.iter().flat_map(|fetched| &fetched.rows);
     let entries: BTreeMap<Seq, _> = rows
         .filter_map(|(key, row)| rows::read_entry(key, row, era))
         .collect();
+    plan.begin(entries.keys().next().copied());
     plan.page(|seq| entries.get(&seq).cloned())
 }
 
