@@ -687,7 +687,10 @@ impl Oracle {
         let oldest = unread.first().map_or(seq, |oldest| oldest - 1);
         let known = self.cursors.get(&device).cloned();
         let is_recovered = !standing["recovered"].is_null();
+        // A welcome of the server before, read after its end, may be the one that made the device known.
+        let is_late = viewer.is_some_and(|viewer| viewer.drained || viewer.cut);
         let (cursor, is_told_to) = match known {
+            Some(known) if is_late && !known.unsure && !is_recovered => (known, false),
             Some(known) if known.unsure && is_recovered => {
                 let high = known.high.min(seq);
                 let cursor = Cursor {
