@@ -434,3 +434,16 @@ fn an_ack_in_a_new_epoch_holds_though_the_device_had_a_cursor_in_the_one_before(
     world.restart(Restart::Crash);
     assert_eq!(cursor(&mut world), 1);
 }
+
+#[test]
+fn what_was_missed_before_a_restart_bears_no_count_of_what_is_unread() {
+    let mut world = stored(1, 0..=3, 0..=3);
+    world.publish_to_user(ALICE, draft("user:notification", 1));
+    world.restart(Restart::Crash);
+    let phone = world.connect(Handshake::notifications(ALICE).device("phone"));
+    world.advance_ms(100);
+    let received = world.received(phone);
+    let events: Vec<_> = received.iter().filter_map(|it| it.event()).collect();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].unread, None, "the welcome has the count of now");
+}
