@@ -183,6 +183,13 @@ impl CatchUp {
         self.cursors.iter().any(|cursor| cursor.waits)
     }
 
+    /// Entries of pages that it holds.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        let pages = self.cursors.iter().map(|cursor| cursor.page.entries());
+        pages.map(<[_]>::len).sum()
+    }
+
     /// Takes a page that was to be read; none, where it could not be. Whether it was waited for.
     pub(crate) fn fill(&mut self, asked: &PageOf, page: Option<&Page>) -> bool {
         let cursor = self.cursors.iter_mut().find(|cursor| {
@@ -218,6 +225,10 @@ impl CatchUp {
             if let Some(gap) = log.missing_after(cursor.after, cursor.missing, self.reason) {
                 cursor.go_on(gap.to);
                 return Next::Frame(protocol::gap(cursor.room, &gap));
+            }
+            // Thousands may wait for their next page: the last one must not stay for that.
+            if cursor.page.after(cursor.after).is_none() {
+                cursor.page = Page::default();
             }
             let entry = match cursor.page.after(cursor.after) {
                 Some(entry) => Some(entry),

@@ -148,6 +148,14 @@ impl Plan {
         (!in_memory).then(|| rows::fetch_entries(room, seqs, !self.is_upwards, bounds))
     }
 
+    /// The oldest of the numbers that are still there, as it was found: what is before it went while it was read.
+    pub(crate) fn begin(&mut self, oldest: Option<Seq>) {
+        let floor = oldest.map_or(self.head, Seq::before);
+        if self.is_upwards && self.start < floor {
+            (self.floor, self.start) = (floor, floor);
+        }
+    }
+
     /// The page, of entries that `entry` finds by their numbers. O(its events).
     pub(crate) fn page(self, entry: impl Fn(Seq) -> Option<Arc<Entry>>) -> Page {
         let mut events = Vec::new();

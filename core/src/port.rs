@@ -163,6 +163,8 @@ pub struct FetchId(pub(crate) u64);
 pub enum StoreFailure {
     /// There is no space. A later commit is tried again.
     Full,
+    /// It has too much to do for this one. A later commit is tried again.
+    Busy,
     /// It failed.
     Failed,
 }

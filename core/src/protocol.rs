@@ -82,8 +82,11 @@ pub(crate) enum Op {
         epoch: Option<Epoch>,
         seq: Seq,
     },
-    /// The user has read these.
-    Read(Read),
+    /// The user has read these, in `epoch` where that is said.
+    Read {
+        epoch: Option<Epoch>,
+        read: Read,
+    },
     Ping,
 }
 
@@ -206,14 +209,20 @@ impl Op {
                 seq: need(fields.seq, "ack", "seq")?,
             }),
             "read" => match (fields.up_to, fields.ids) {
-                (Some(seq), None) => Ok(Self::Read(Read::UpTo(seq))),
+                (Some(seq), None) => Ok(Self::Read {
+                    epoch: fields.epoch,
+                    read: Read::UpTo(seq),
+                }),
                 (None, Some(ids)) if ids.len() > READ_IDS_MAX => Err(Error::TooLarge {
                     what: "`ids`",
                     size: ids.len(),
                     unit: "entries",
                     limit: READ_IDS_MAX,
                 }),
-                (None, Some(ids)) => Ok(Self::Read(Read::Ids(ids))),
+                (None, Some(ids)) => Ok(Self::Read {
+                    epoch: fields.epoch,
+                    read: Read::Ids(ids),
+                }),
                 (None, None) | (Some(_), Some(_)) => Err(Error::BadRequest(
                     "`read` needs `up_to` or `ids`, one of them".into(),
                 )),

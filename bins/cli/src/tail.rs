@@ -241,7 +241,7 @@ fn watched(args: &Tail, welcome: &Welcome) -> String {
 }
 
 /// What is said of events that won't come. Of another epoch it is not known how many they were.
-fn missing(gap: &Gap) -> String {
+pub(crate) fn missing(gap: &Gap) -> String {
     let (room, reason) = (gap.room, &gap.reason);
     match (gap.from, gap.to) {
         (Some(from), Some(to)) if from < to => {
@@ -285,7 +285,7 @@ impl Printer {
             .map_err(Error::printing)
     }
 
-    fn note(&self, text: &str) {
+    pub(crate) fn note(&self, text: &str) {
         if !self.quiet {
             let _ = writeln!(stderr(), "fanfare: {text}");
         }

@@ -27,7 +27,7 @@ const notifications = new Notifications({
   open,
   href,
   // Without a connection the next look says it.
-  read: (upTo) => { fanfare.read({ upTo }).catch(() => {}); },
+  read: (which) => { fanfare.read(which).catch(() => {}); },
 });
 const recent = new RecentTasks({ open, href, live: () => fanfare?.state.state === 'live' });
 

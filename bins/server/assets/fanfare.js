@@ -220,10 +220,11 @@ export class Fanfare {
 
   /**
    * Says that the user has read notifications; all devices are told by an `inbox:read`, and `unread` falls.
-   * @param {{upTo: number}|{ids: string[]}} which Up to a number in the user's room, or by the events' ids.
+   * @param {{upTo: number, epoch?: string}|{ids: string[]}} which Up to a number in the user's room, or by the events' ids.
+   *   With `epoch`, a number of another one is refused.
    * @returns {Promise<{unread: number, seq?: number}>}
    */
-  read({ upTo, ids }) { return this.#say({ op: 'read', up_to: upTo, ids }); }
+  read({ upTo, epoch, ids }) { return this.#say({ op: 'read', epoch, up_to: upTo, ids }); }
 
   /**
    * Says that this device has what came through the user's room: a later connection with the same `device` and without

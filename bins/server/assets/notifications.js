@@ -27,7 +27,7 @@ export class Notifications {
 
   #read;
 
-  /** @param {{open: (task: string) => void, href: (task: string) => string, read: (upTo: number) => void}} options */
+  /** @param {{open: (task: string) => void, href: (task: string) => string, read: (which: {upTo: number, epoch: string}) => void}} options */
   constructor({ open, href, read }) {
     this.#read = read;
     this.#open = open;
@@ -107,7 +107,7 @@ export class Notifications {
 
   /** The user looked: nothing is new any more, in all tabs of this browser, and on all devices that are connected. */
   look() {
-    if (this.#unseen.size) this.#read(this.#head);
+    if (this.#unseen.size) this.#read({ upTo: this.#head, epoch: this.#epoch });
     if (this.#unseen.size || this.#seen < this.#head) this.#remember(this.#head);
     this.#sawUpTo(this.#head);
   }

@@ -162,7 +162,7 @@ impl Disk {
         let file = self.0.file.clone();
         match failure {
             StoreFailure::Full => OpenError::Store(Error::Full { file }),
-            StoreFailure::Failed => OpenError::Unwritable { file },
+            StoreFailure::Busy | StoreFailure::Failed => OpenError::Unwritable { file },
         }
     }
 
@@ -221,12 +221,16 @@ impl State {
         let failure = match &result {
             Ok(()) => None,
             Err(Error::Full { .. }) => Some(StoreFailure::Full),
+            Err(Error::QueueFull { .. } | Error::TooLarge { .. }) => Some(StoreFailure::Busy),
             Err(_) => Some(StoreFailure::Failed),
         };
         if self.commits.replace(failure) != failure {
             match (result, failure) {
                 (Err(error), Some(StoreFailure::Full)) => {
                     tracing::warn!(%error, "nothing is kept: publishes are refused with 507");
+                }
+                (Err(error), Some(StoreFailure::Busy)) => {
+                    tracing::warn!(%error, "this was not kept: what was published is refused with 503 once");
                 }
                 (Err(error), _) => {
                     tracing::error!(%error, "nothing more is kept: publishes are refused with 503 until a restart");
@@ -409,6 +413,23 @@ mod tests {
                 found,
                 "{durability:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_queue_that_is_full_for_a_moment_is_no_store_that_failed() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = open(dir.path(), Durability::Immediate);
+        for error in [
+            Error::QueueFull { what: "batches" },
+            Error::TooLarge {
+                what: "batch",
+                bytes: 2,
+                limit: 1,
+            },
+        ] {
+            assert_eq!(disk.0.committed(Err(error)), Err(StoreFailure::Busy));
+            assert_eq!(put(&disk), Ok(()));
         }
     }
 

@@ -89,6 +89,7 @@ fn each_device_gets_what_it_has_not_acknowledged_and_all_see_what_was_read() {
     assert_eq!(came.last().unwrap().id, last.id);
     let read = Op::Read {
         reference: Some(2),
+        epoch: Some(welcome.rooms[&room].epoch.clone()),
         up_to: came[1].rooms[&room],
     };
     let told = ask(&mut tablet, &read);

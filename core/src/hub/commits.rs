@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 const GROUP_OPS: usize = 1_000;
 const GROUP_BYTES: usize = 256 << 10;
 const GROUP_WAIT_MS: u64 = 2;
-/// Milliseconds between attempts of a store that had no space, while nobody asks for one.
+/// Milliseconds between attempts of a store that had no space or no time, while nobody asks for one.
 const FULL_WAIT_MS: u64 = 1_000;
 const BROKEN: Error =
     Error::Unavailable("a write failed, and no more are taken: check the disk, then restart");
@@ -236,10 +236,13 @@ impl Hub {
     pub(super) fn commit(&mut self, now: Now) {
         let Some(work) = &mut self.work else { return };
         let commits = &mut work.commits;
-        let broken = commits.failure == Some(StoreFailure::Failed);
-        let Some(journal) = self.bus.journal().filter(|_| !broken) else {
+        let Some(journal) = self.bus.journal() else {
             return;
         };
+        if commits.failure == Some(StoreFailure::Failed) {
+            // No commit takes it any more, and nothing is to wait for one.
+            return journal.discard(commits.is_new);
+        }
         if commits.under_way.is_some() || (commits.staged.is_empty() && journal.is_empty()) {
             return;
         }
@@ -298,6 +301,7 @@ impl Hub {
                 }
                 let error = match failure {
                     StoreFailure::Full => Error::StoreFull,
+                    StoreFailure::Busy => BEHIND,
                     StoreFailure::Failed => BROKEN,
                 };
                 for staged in staged.into_iter().chain(later) {
@@ -365,12 +369,14 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Claims, Principal, TaskGrant};
     use crate::event::{Draft, Target};
     use crate::hub::{Input, Ticket};
     use crate::ids::TaskId;
     use crate::limits::Limits;
     use crate::payload::Payload;
     use crate::port::{Change, Fetched};
+    use crate::session::{Endpoint, Open};
     use uuid::Uuid;
 
     /// Publishes `bytes` to a task's room and the rooms of so many users; the answers and commits that follow, where the
@@ -402,6 +408,59 @@ mod tests {
             }
         }
         (told, committed)
+    }
+
+    #[test]
+    fn nothing_waits_for_a_store_that_failed_however_many_devices_come_and_go() {
+        let mut hub = Hub::restore(Limits::default(), [0; 32], &[]).unwrap();
+        drain(&mut hub);
+        let now = Now::default();
+        hub.handle(now, Input::Committed(Err(StoreFailure::Failed)));
+        for _ in 0..3 {
+            let claims = Claims::new(UserId::new(7), 1, TaskGrant::All);
+            let conn = hub.open(
+                now,
+                Open {
+                    principal: Principal::new(claims, now.wall).ok(),
+                    device: "phone".parse().ok(),
+                    ..Open::new(Endpoint::Notifications)
+                },
+            );
+            drain(&mut hub);
+            assert_eq!(hub.devices(UserId::new(7)).len(), 1);
+            hub.handle(now, Input::Closed { conn });
+            drain(&mut hub);
+            assert_eq!(hub.bus.waiting_bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_store_that_is_busy_refuses_what_can_be_tried_again_and_takes_the_next() {
+        for (failure, code, next) in [
+            (StoreFailure::Busy, "unavailable", "taken"),
+            (StoreFailure::Full, "store_full", "taken"),
+            (StoreFailure::Failed, "unavailable", "unavailable"),
+        ] {
+            let mut hub = Hub::restore(Limits::default(), [0; 32], &[]).unwrap();
+            drain(&mut hub);
+            let commit = |hub: &mut Hub, result| {
+                hub.handle(Now::default(), Input::Committed(result));
+                drain(hub).0
+            };
+            commit(&mut hub, Ok(()));
+            let mut told = publish(&mut hub, 1, 0, 1).0;
+            told.extend(commit(&mut hub, Err(failure)));
+            assert_eq!(told, [code], "{failure:?}");
+            let now = Now {
+                time: Time::from_millis(2 * FULL_WAIT_MS),
+                ..Now::default()
+            };
+            told = publish(&mut hub, 2, 0, 1).0;
+            hub.handle(now, Input::Tick);
+            told.extend(drain(&mut hub).0);
+            told.extend(commit(&mut hub, Ok(())));
+            assert_eq!(told, [next], "{failure:?}");
+        }
     }
 
     #[test]

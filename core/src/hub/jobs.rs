@@ -297,7 +297,7 @@ impl Hub {
                     };
                     Some(*room).filter(joined).into_iter().collect()
                 }
-                Op::Ack { .. } | Op::Read(_) => user_of(*conn).into_iter().collect(),
+                Op::Ack { .. } | Op::Read { .. } => user_of(*conn).into_iter().collect(),
                 Op::Leave { .. } | Op::Ping | Op::Auth { .. } => Vec::new(),
             },
             Job::Query { query, .. } => vec![match query {

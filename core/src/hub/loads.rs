@@ -471,11 +471,12 @@ fn read_room(
     Some(last)
 }
 
-fn history_page(plan: Plan, fetched: &[Fetched], era: &Era) -> history::Page {
+fn history_page(mut plan: Plan, fetched: &[Fetched], era: &Era) -> history::Page {
     let rows = fetched.iter().flat_map(|fetched| &fetched.rows);
     let entries: BTreeMap<Seq, _> = rows
         .filter_map(|(key, row)| rows::read_entry(key, row, era))
         .collect();
+    plan.begin(entries.keys().next().copied());
     plan.page(|seq| entries.get(&seq).cloned())
 }
 
@@ -659,6 +660,24 @@ mod tests {
         assert_eq!(resume(&mut hub, &mut rows, 0..1, &since), 2);
         let log = hub.bus.room_log(task().into()).unwrap();
         assert_eq!(log.len(), 0);
+    }
+
+    #[test]
+    fn who_waits_for_a_page_holds_none() {
+        let (mut rows, since) = filled(EVENTS);
+        let mut hub = rows.restored();
+        let conn = arrive(&mut hub, 7, Some(since));
+        let held = |hub: &Hub| {
+            let catch_up = hub.sessions.get(conn).and_then(|it| it.catch_up.as_ref());
+            catch_up.map(|it| it.held())
+        };
+        rows.answer(&mut hub);
+        while let Pull::Frame(_) = hub.pull(NOW, conn) {}
+        rows.answer(&mut hub);
+        assert_eq!(held(&hub), Some(64));
+        while let Pull::Frame(_) = hub.pull(NOW, conn) {}
+        rows.take(&mut hub);
+        assert_eq!((held(&hub), rows.waiting(Table::Entries)), (Some(0), 1));
     }
 
     #[test]

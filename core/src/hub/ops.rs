@@ -167,7 +167,7 @@ impl Hub {
                 }
                 Ok(Some(self.ack_is_known(now, user, &device, seq)))
             }
-            Op::Read(read) => self.read(now, conn, reference, &read),
+            Op::Read { epoch, read } => self.read(now, conn, reference, epoch.as_ref(), &read),
         }
     }
 
@@ -220,12 +220,7 @@ impl Hub {
         let device = session.and_then(|session| Some((session.user()?, session.device.clone()?)));
         let (user, device) = device.ok_or(NO_DEVICE)?;
         let head = self.bus.position(user.into());
-        if named.is_some_and(|named| *named != head.epoch) {
-            return Err(Error::BadRequest(format!(
-                "`ack` names another epoch than the room's, which is {}",
-                head.epoch
-            )));
-        }
+        check_epoch("ack", named, &head.epoch)?;
         let reads = session.and_then(|session| session.catch_up.as_ref());
         let sent = reads
             .and_then(|catch_up| catch_up.position(user.into()))
@@ -255,6 +250,7 @@ impl Hub {
         now: Now,
         conn: ConnId,
         reference: Option<&Ref>,
+        named: Option<&Epoch>,
         read: &Read,
     ) -> Result<Option<Returned>, Error> {
         let Some(user) = self.sessions.get(conn).and_then(|session| session.user()) else {
@@ -263,6 +259,7 @@ impl Hub {
         if self.draining.is_some() {
             return Err(Error::Draining);
         }
+        check_epoch("read", named, &self.bus.position(user.into()).epoch)?;
         let users = &self.users;
         let connected = |room: RoomId| match room {
             RoomId::User(user) => users.members(user).len(),
@@ -401,4 +398,14 @@ impl Hub {
             session.state = State::Live(Box::new(Live::new(now, principal)));
         }
     }
+}
+
+/// Numbers of another epoch than the room's name other events.
+fn check_epoch(op: &str, named: Option<&Epoch>, epoch: &Epoch) -> Result<(), Error> {
+    if named.is_none_or(|named| named == epoch) {
+        return Ok(());
+    }
+    Err(Error::BadRequest(format!(
+        "`{op}` names another epoch than the room's, which is {epoch}"
+    )))
 }

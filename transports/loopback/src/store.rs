@@ -142,7 +142,8 @@ impl SimStore {
     pub(crate) fn crash(&mut self, mut is_kept: impl FnMut() -> bool) {
         self.reads.clear();
         let cut = self.commit.take().flatten();
-        let cut = cut.filter(|it| it.failure != Some(StoreFailure::Full));
+        let never_kept = [Some(StoreFailure::Full), Some(StoreFailure::Busy)];
+        let cut = cut.filter(|it| !never_kept.contains(&it.failure));
         let in_doubt = std::mem::take(&mut self.in_doubt);
         for changes in in_doubt.into_iter().chain(cut.map(|it| it.changes)) {
             if is_kept() {
@@ -281,7 +282,7 @@ mod tests {
             store.apply();
             assert_eq!(keys(&store), expected, "{name}");
             assert_eq!(store.answer_commit(), Ok(()), "{name}");
-            for failure in [StoreFailure::Full, StoreFailure::Failed] {
+            for failure in [StoreFailure::Full, StoreFailure::Busy, StoreFailure::Failed] {
                 let mut store = SimStore::new(StoreSettings::default());
                 store.fail_commits(1, failure);
                 store.order_commit(changes.clone());

@@ -238,7 +238,7 @@ impl<S> State<S> {
             match result {
                 Ok(()) => counters.commits += 1,
                 Err(StoreFailure::Full) => counters.commits_full += 1,
-                Err(StoreFailure::Failed) => counters.commits_failed += 1,
+                Err(StoreFailure::Busy | StoreFailure::Failed) => counters.commits_failed += 1,
             }
         } else if let Input::Fetched { result, .. } = &completion {
             match result {

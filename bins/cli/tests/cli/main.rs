@@ -9,6 +9,7 @@
 mod docs;
 mod exec;
 mod exec_without_server;
+mod history;
 mod publish;
 mod relay;
 mod run;

@@ -541,6 +541,10 @@ const scenarios = {
     await w.reply(w.last('read').ref, { unread: 2, seq: 5 });
     equal((await read).unread, 2);
     equal(client.unread, 2);
+    const foreign = client.read({ upTo: 5, epoch: 'f' });
+    equal(w.said().at(-1), { op: 'read', epoch: 'f', up_to: 5 });
+    await w.refuse(w.last('read').ref, 'bad_request');
+    await fails(foreign, 'bad_request');
     const lost = client.read({ upTo: 5 });
     equal(w.said().at(-1), { op: 'read', up_to: 5 });
     await w.drop();

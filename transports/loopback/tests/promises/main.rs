@@ -38,6 +38,9 @@ fn config() -> Config {
     }
 }
 
+/// Scripts that are run twice.
+const TWICE: u32 = 150;
+
 fn every_promise_is_kept(plans: impl Strategy<Value = Plan>, expected: &[&[&'static str]]) {
     let seen: std::cell::RefCell<BTreeMap<&str, u64>> = std::cell::RefCell::default();
     let mut runner = TestRunner::new(config());
@@ -71,4 +74,20 @@ fn every_promise_is_kept_over_a_store_with_failures_restarts_and_crashes() {
         plan::stored_plans(),
         &[&oracle::MARKS, &oracle::STORE_MARKS],
     );
+}
+
+#[test]
+fn two_runs_of_a_script_over_a_store_are_the_same_byte_for_byte_in_every_step() {
+    let config = Config {
+        cases: config().cases.min(TWICE),
+        ..config()
+    };
+    let result = TestRunner::new(config).run(&plan::stored_plans(), |plan: Plan| {
+        let differs = plan.differs().map_err(TestCaseError::fail)?;
+        prop_assert_eq!(differs, None, "the first that differs");
+        Ok(())
+    });
+    if let Err(failure) = result {
+        panic!("{failure}");
+    }
 }

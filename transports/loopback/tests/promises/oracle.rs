@@ -97,6 +97,15 @@ impl Cursor {
         }
     }
 
+    /// Of a device of which the server may have heard or not.
+    fn unknown() -> Self {
+        Self {
+            high: u64::MAX,
+            unsure: true,
+            ..Self::default()
+        }
+    }
+
     fn high(&self) -> u64 {
         let asked = self.asked.iter().copied();
         asked.fold(self.high, u64::max)
@@ -224,6 +233,10 @@ impl Oracle {
             } if *client == self.witness => self.witnesses(received),
             Observed::CommitFailed(failure) => {
                 self.commit_failed = Some(*failure);
+                // That a device only came was in it, and may be in memory for a while only.
+                for cursor in self.cursors.values_mut().filter(|cursor| !cursor.acked) {
+                    cursor.unsure = true;
+                }
                 let is_final = *failure == StoreFailure::Failed;
                 for viewer in self.viewers.values_mut() {
                     viewer.store_failed |= is_final;
@@ -310,11 +323,7 @@ impl Oracle {
         else {
             return;
         };
-        self.cursors.entry(device).or_insert_with(|| Cursor {
-            high: u64::MAX,
-            unsure: true,
-            ..Cursor::default()
-        });
+        self.cursors.entry(device).or_insert_with(Cursor::unknown);
     }
 
     fn mark(&mut self, mark: &'static str) {
@@ -685,13 +694,21 @@ impl Oracle {
         let seq = standing["seq"].as_u64().ok_or("no seq")?;
         let unread = self.history.room(room).unread(seq);
         let oldest = unread.first().map_or(seq, |oldest| oldest - 1);
+        // Another connection of the device may have come, and not have read so.
+        let mut others = self.viewers.iter().filter(|(other, _)| **other != client);
+        let came = others.any(|(_, it)| !it.is_welcomed() && it.device().as_ref() == Some(&device));
         let known = self.cursors.get(&device).cloned();
+        let known = known.or_else(|| came.then(Cursor::unknown));
         let is_recovered = !standing["recovered"].is_null();
+        // A welcome of the server before, read after its end, may be the one that made the device known.
+        let is_late = viewer.is_some_and(|viewer| viewer.drained || viewer.cut);
         let (cursor, is_told_to) = match known {
+            Some(known) if is_late && !known.unsure && !is_recovered => (known, false),
             Some(known) if known.unsure && is_recovered => {
-                let high = known.high.min(seq);
+                // If it was forgotten, it begins anew.
                 let cursor = Cursor {
-                    high,
+                    low: known.low.min(oldest),
+                    high: known.high.min(seq).max(oldest),
                     unsure: false,
                     ..known
                 };

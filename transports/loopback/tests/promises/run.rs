@@ -8,7 +8,7 @@ use fanfare_core::{
     Draft, Endpoint, History, Limits, Position, Publish, RoomId, Seq, StoreFailure, Target, Ticket,
 };
 use fanfare_loopback::{
-    Client, Handshake, Restart, Settings, StoreSettings, World, draft, task, user,
+    Client, Digest, Handshake, Restart, Settings, StoreSettings, World, draft, task, user,
 };
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
@@ -28,11 +28,25 @@ struct Run {
     published: Vec<Publish>,
     in_flight: VecDeque<Ticket>,
     next_mark: u64,
+    /// What went in and came out, up to the end of each step.
+    digests: Vec<Digest>,
 }
 
 impl Plan {
     /// What the script came to, or how a promise was broken.
     pub(crate) fn run(&self) -> Result<BTreeMap<&'static str, u64>, String> {
+        self.run_through().map(|(marks, _)| marks)
+    }
+
+    /// The first step after which two runs of the script differ by a byte.
+    pub(crate) fn differs(&self) -> Result<Option<String>, String> {
+        let ((_, one), (_, other)) = (self.run_through()?, self.run_through()?);
+        let at = one.iter().zip(&other).position(|(one, other)| one != other);
+        let at = at.or_else(|| (one.len() != other.len()).then_some(one.len().min(other.len())));
+        Ok(at.map(|at| format!("step {at}: {:?}", self.steps.get(at))))
+    }
+
+    fn run_through(&self) -> Result<(BTreeMap<&'static str, u64>, Vec<Digest>), String> {
         let defaults = Limits::default();
         let store = self.store.as_ref();
         let mut world = World::with(Settings {
@@ -67,11 +81,13 @@ impl Plan {
             published: Vec::new(),
             in_flight: VecDeque::new(),
             next_mark: 1,
+            digests: Vec::new(),
         };
         for step in &self.steps {
             run.step(step)?;
             run.world.settle();
             run.judge()?;
+            run.digests.push(run.world.digest());
         }
         if self.store.is_some() {
             run.quiet()?;
@@ -82,7 +98,8 @@ impl Plan {
         let open = open.filter(|it| run.world.is_open(*it)).collect();
         let found = run.found();
         run.oracle.finds(&found)?;
-        run.oracle.end(&open)
+        run.digests.push(run.world.digest());
+        Ok((run.oracle.end(&open)?, run.digests))
     }
 }
 

@@ -223,6 +223,9 @@ fn a_read_that_can_not_be_is_refused() {
         r#"{"op":"read","ref":1}"#,
         r#"{"op":"read","ref":1,"up_to":1,"ids":[]}"#,
         r#"{"op":"read","ref":1,"up_to":-1}"#,
+        r#"{"op":"read","ref":1,"up_to":1,"epoch":"elsewhere"}"#,
+        r#"{"op":"read","ref":1,"ids":[],"epoch":"elsewhere"}"#,
+        r#"{"op":"ack","ref":1,"seq":1,"epoch":"elsewhere"}"#,
         r#"{"op":"ack","ref":1}"#,
         r#"{"op":"ack","ref":1,"seq":"1"}"#,
     ] {
@@ -233,7 +236,15 @@ fn a_read_that_can_not_be_is_refused() {
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     let read = world.read_ids(phone, &many);
     world.expect(phone, refusal(read, "too_large"));
-    assert_eq!(world.inbox(ALICE).unread, 1);
+    let inbox = world.inbox(ALICE);
+    assert_eq!(inbox.unread, 1);
+    let epoch = inbox.epoch;
+    world.say(
+        phone,
+        &format!(r#"{{"op":"read","ref":1,"up_to":1,"epoch":"{epoch}"}}"#),
+    );
+    world.expect(phone, event("inbox:read").unread(0));
+    world.expect(phone, reply(1));
 }
 
 #[test]

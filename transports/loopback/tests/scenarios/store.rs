@@ -5,8 +5,8 @@ use crate::{
 };
 use fanfare_core::{Draft, History, Limits, Publish, Start, Status, Target};
 use fanfare_loopback::{
-    Client, Handshake, Received, Settings, StoreSettings, World, draft, event, left, refusal,
-    reply, task, user, welcome,
+    Client, Handshake, Received, Restart, Settings, StoreSettings, World, draft, event, left,
+    refusal, reply, task, user, welcome,
 };
 
 /// Everybody who could see something of the task and of its user.
@@ -208,7 +208,7 @@ fn a_publish_to_a_room_that_has_to_be_read_first_keeps_the_order_of_the_others()
         let mut world = stored(seed, 0..=5, 1..=20);
         world.publish_to_user(user(7), draft("note:added", 0));
         world.publish_to_task(task(1), &[], chat(0));
-        world.restart(fanfare_loopback::Restart::Crash);
+        world.restart(Restart::Crash);
         world.publish_to_task(task(1), &[], chat(1));
         let watcher = world.connect(Handshake::chat(user(9), task(1)));
         let subscriber = world.subscribe(&["*".parse().unwrap()]);
@@ -508,7 +508,7 @@ fn a_drain_answers_what_is_under_way_and_whoever_watched_sees_it_now_or_by_resum
         world.advance_ms(10_000);
         assert!(world.is_drained(), "{moment} ms");
         let mut seen = seqs(&world.received(watcher), task(1));
-        world.restart(fanfare_loopback::Restart::Orderly);
+        world.restart(Restart::Orderly);
         world.reopen(watcher);
         world.advance_ms(100);
         seen.extend(seqs(&world.received(watcher), task(1)));
@@ -644,6 +644,7 @@ fn an_event_that_is_not_kept_waits_for_no_commit_but_for_those_before_it_in_its_
     let same = world.begin_publish(to_task(1, &[], typing()));
     let receipt = world.wait_answer(same).unwrap();
     world.advance_ms(20);
+    assert_eq!(receipt.rooms()[0].seq.number(), 1);
     // Its number is that of the room's head, which a receiver has seen.
     let received = world.received(alice);
     let at = received
@@ -657,6 +658,22 @@ fn an_event_that_is_not_kept_waits_for_no_commit_but_for_those_before_it_in_its_
 }
 
 #[test]
+fn an_event_that_is_not_kept_waits_for_the_commit_that_it_follows_and_not_for_the_one_before() {
+    let mut world = stored(1, 10..=10, 0..=0);
+    let alice = world.connect(Handshake::chat(user(7), task(1)));
+    world.advance_ms(100);
+    for number in 1..=2 {
+        world.begin_publish(to_task(1, &[], chat(number)));
+        world.advance_ms(3);
+    }
+    world.begin_publish(to_task(1, &[], draft("chat:typing", ()).ephemeral(None)));
+    for seq in 1..=2 {
+        world.expect_later(alice, event("chat:message").at(task(1), seq));
+    }
+    world.expect_later(alice, event("chat:typing").at(task(1), 2).ephemeral());
+}
+
+#[test]
 fn what_has_no_room_is_answered_and_told_to_subscribers() {
     let mut world = stored(1, 10..=10, 0..=0);
     let subscriber = world.subscribe(&["*".parse().unwrap()]);
@@ -667,4 +684,35 @@ fn what_has_no_room_is_answered_and_told_to_subscribers() {
     let ticket = world.begin_publish(bus(draft("deploy:done", 1)));
     assert!(world.wait_answer(ticket).unwrap().rooms().is_empty());
     world.expect(subscriber, event("deploy:done"));
+}
+
+#[test]
+fn history_that_is_read_while_its_oldest_events_go_has_all_that_is_left() {
+    let mut shortened = 0;
+    for seed in 0..100 {
+        let limits = Limits {
+            task_log_events: 8,
+            ..Limits::default()
+        };
+        let mut world = stored_within(seed, 0..=20, 0..=20, limits);
+        for number in 1..=20 {
+            world.publish_to_task(task(1), &[], chat(number));
+        }
+        // What it reads is not in memory.
+        world.restart(Restart::Crash);
+        kept(&mut world, task(1));
+        let tickets = begin(&mut world, (0..5).map(|it| to_task(1, &[], chat(it))));
+        world.advance_ms(seed % 20);
+        let page = world.history(task(1), History::default());
+        let seqs: Vec<u64> = page.events.iter().map(|(seq, _)| seq.number()).collect();
+        let expected: Vec<u64> = (page.first.number()..=page.seq.number()).collect();
+        assert_eq!(seqs, expected, "seed {seed}");
+        assert!(!seqs.is_empty(), "seed {seed}");
+        shortened += usize::from(seqs.len() < 8);
+        answers(&mut world, tickets);
+    }
+    assert!(
+        shortened > 3,
+        "{shortened} were read in the middle of a commit"
+    );
 }

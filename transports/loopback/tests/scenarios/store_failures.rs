@@ -188,6 +188,36 @@ fn a_store_that_failed_takes_nothing_until_a_restart_and_is_then_whole() {
 }
 
 #[test]
+fn what_a_store_that_failed_refused_holds_up_nothing_that_needs_no_store() {
+    for how in [Restart::Orderly, Restart::Crash] {
+        let (mut world, alice) = world();
+        world.publish_to_user(user(7), draft("note:added", 1));
+        world.expect_later(alice, event("note:added").at(user(7), 2));
+        world.fail_commits(1, StoreFailure::Failed);
+        let target = || to_task(1, &[7], chat(1)).target;
+        world.publish_refused(target(), chat(1), "unavailable");
+        for reference in [
+            world.read_up_to(alice, 2),
+            world.ack(alice, 2),
+            world.send(alice, task(1), &chat(2)),
+        ] {
+            world.expect_later(alice, refusal(reference, "unavailable"));
+        }
+        let typing = draft("chat:typing", ()).ephemeral(None);
+        world.publish_to_task(task(1), &[user(7)], typing);
+        world.expect_later(
+            alice,
+            event("chat:typing")
+                .at(task(1), 1)
+                .at(user(7), 2)
+                .ephemeral(),
+        );
+        // It drains, where it does.
+        world.restart(how);
+    }
+}
+
+#[test]
 fn what_can_not_be_read_is_refused_or_closed_for_now_and_is_there_again_later() {
     let (mut world, alice) = world();
     world.restart(Restart::Orderly);
@@ -248,6 +278,28 @@ fn a_client_whose_replay_can_not_be_read_is_closed_and_gets_all_of_it_later() {
     world.advance_ms(1_000);
     let after = seqs(&world.received(alice), task(1));
     assert_eq!([before, after].concat(), (2..=51).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_client_whose_further_pages_can_not_be_read_is_closed_though_its_rooms_were() {
+    let mut world = stored(1, 0..=0, 5..=5);
+    let alice = world.connect(Handshake::chat(user(7), task(1)));
+    world.disconnect(alice);
+    for number in 0..300 {
+        world.publish_to_task(task(1), &[], chat(number));
+    }
+    world.restart(Restart::Crash);
+    world.reopen(alice);
+    world.expect_later(alice, welcome().recovered(task(1), true));
+    world.fail_reads(usize::MAX);
+    world.advance_ms(1_000);
+    let before = seqs(&world.received(alice), task(1));
+    assert!(before.len() < 300 && !world.is_open(alice), "{before:?}");
+    world.fail_reads(0);
+    world.reopen(alice);
+    world.advance_ms(1_000);
+    let after = seqs(&world.received(alice), task(1));
+    assert_eq!([before, after].concat(), (1..=300).collect::<Vec<_>>());
 }
 
 #[test]

@@ -64,6 +64,9 @@ pub enum Op {
         /// Comes back in the reply.
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<u64>,
+        /// The room's epoch, where it is said: a number of another is refused.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        epoch: Option<Epoch>,
         /// The number.
         up_to: Seq,
     },
