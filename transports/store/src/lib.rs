@@ -19,8 +19,9 @@
 //! # Group commit
 //!
 //! One thread writes. It commits at once when nobody else is expected, and otherwise collects up to
-//! [`Options::group_bytes`], [`Options::group_batches`] or [`Options::group_wait`]; a commit has two fsyncs, whatever the
-//! number of batches in it.
+//! [`Options::group_bytes`], [`Options::group_batches`] or [`Options::group_wait`]; a commit is one write to the log in the
+//! file, in place, whatever the number of batches in it. Another thread brings what half of the log holds to redb's tables
+//! ([`Options::log_bytes`]). What is larger than that half goes to the tables at once.
 //!
 //! # Maintenance
 //!
