@@ -166,7 +166,7 @@ fn what_is_open_damaged_or_not_there_is_an_error_that_names_the_file() {
     let damaged = stored();
     let mut bytes = fs::read(file(damaged.path())).unwrap();
     // Where the log is free, nothing would be read: the tables follow it.
-    let log = fanfare_store::Options::default().log_bytes;
+    let log = Options::default().log_bytes;
     let at = log + (bytes.len() - log) / 2;
     bytes[at..at + 8_192].fill(0xa5);
     fs::write(file(damaged.path()), bytes).unwrap();
