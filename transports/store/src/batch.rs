@@ -71,8 +71,12 @@ impl Batch {
     }
 
     /// Removes every key of a range. Its cost is the number of rows, and the writer does nothing else meanwhile: remove
-    /// much in lots.
+    /// much in lots. A range in which no key can be is no change.
     pub fn delete_range(&mut self, table: Table, range: KeyRange) -> &mut Self {
+        // What the log has must come to something in the tables, or it could not be known which commits they have.
+        if range.is_empty() {
+            return self;
+        }
         self.bytes += CHANGE_OVERHEAD + range.size();
         self.changes.push(Change::DeleteRange(table, range));
         self

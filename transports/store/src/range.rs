@@ -69,13 +69,8 @@ impl KeyRange {
     /// Whether no key can be in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        match (&self.from, &self.to) {
-            (Bound::Unbounded, Bound::Excluded(to)) => to.is_empty(),
-            (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
-            (Bound::Included(from), Bound::Included(to)) => from > to,
-            (Bound::Included(from) | Bound::Excluded(from), Bound::Excluded(to))
-            | (Bound::Excluded(from), Bound::Included(to)) => from >= to,
-        }
+        let (from, to) = self.half_open();
+        to.is_some_and(|to| from >= to)
     }
 
     /// Whether the key is in it.
@@ -291,6 +286,14 @@ mod tests {
             (
                 KeyRange::new((Bound::Excluded(a), Bound::Included(a))),
                 true,
+            ),
+            (
+                KeyRange::new((Bound::Excluded(a), Bound::Excluded(&b"a\0"[..]))),
+                true,
+            ),
+            (
+                KeyRange::new((Bound::Excluded(a), Bound::Included(&b"a\0"[..]))),
+                false,
             ),
             (KeyRange::new(..&b""[..]), true),
             (KeyRange::new(..=&b""[..]), false),

@@ -54,12 +54,16 @@ impl View {
     }
 
     /// From here on, what was added is to go to the tables: all of it, or nothing if something is on its way already.
-    pub(crate) fn freeze(&self) -> Option<Arc<Overlay>> {
+    pub(crate) fn freeze(&self) {
         let mut layers = self.write();
         if layers.frozen.is_none() && !layers.active.is_empty() {
             layers.frozen = Some(Arc::new(std::mem::take(&mut layers.active)));
         }
-        layers.frozen.clone()
+    }
+
+    /// What is on its way to the tables.
+    pub(crate) fn frozen(&self) -> Option<Arc<Overlay>> {
+        self.read().frozen.clone()
     }
 
     /// Shows what the log of a file had, where the tables can't take it.

@@ -26,8 +26,8 @@ pub(crate) struct Writer {
     last: Number,
     /// Where the next one goes. `None`: nowhere until the tables have what the log had when it was opened.
     place: Option<Place>,
-    /// What is on its way to the tables, and the last commit in it.
-    moving: Option<(Arc<Overlay>, Number)>,
+    /// The last commit of what is on its way to the tables.
+    moving: Option<Number>,
     /// Why nothing more is written.
     failed: Option<Error>,
 }
@@ -41,7 +41,7 @@ enum Kept {
 impl Writer {
     pub(crate) fn new(engine: Engine) -> std::io::Result<Self> {
         let view = engine.view();
-        let moving = view.freeze().map(|changes| (changes, engine.last()));
+        let moving = view.frozen().map(|_| engine.last());
         Ok(Self {
             file: view.file().to_path_buf(),
             durability: engine.options().durability,
@@ -163,13 +163,16 @@ impl Writer {
 
     /// Sends what the log has to the tables. What was on its way must have come there.
     fn send(&mut self) {
-        self.moving = self.view.freeze().map(|changes| (changes, self.last));
+        self.view.freeze();
+        self.moving = Some(self.last);
         self.send_again();
     }
 
+    /// The view alone holds the changes, so that they go when the tables have them.
     fn send_again(&mut self) {
-        if let Some((changes, last)) = &self.moving {
-            self.checkpoints.begin(changes.clone(), *last);
+        match self.moving.zip(self.view.frozen()) {
+            Some((last, changes)) => self.checkpoints.begin(changes, last),
+            None => self.moving = None,
         }
     }
 

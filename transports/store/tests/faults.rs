@@ -8,6 +8,8 @@
     reason = "what fails here fails a test"
 )]
 
+use std::ops::Bound;
+
 use fanfare_store::{Batch, Durability, Error, KeyRange, Options, Read, Store, Table};
 use support::{Crash, Fault, Player, Rows, SimDisk, Workload, all, small};
 
@@ -232,4 +234,30 @@ fn a_row_damaged_while_the_store_is_open_is_an_error_and_never_other_data() {
     let error = read().unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
     assert!(!error.to_string().contains("key"), "{error}");
+}
+
+/// The log would be written over before the tables say that they have it: nothing of it is ever sent to them.
+#[test]
+fn a_batch_that_clears_ranges_without_a_key_leaves_a_log_that_can_be_read() {
+    let (a, a0): (&[u8], &[u8]) = (b"a", b"a\0");
+    let empty_ranges = [
+        KeyRange::new(a0..a),
+        KeyRange::new(a..a),
+        KeyRange::new((Bound::Excluded(a), Bound::Excluded(a0))),
+    ];
+    for range in empty_ranges {
+        let (store, disk, _) = empty(&small());
+        let mut cleared = Batch::new();
+        cleared.delete_range(Table::Rooms, range.clone());
+        let mut put = Batch::new();
+        put.put(Table::Rooms, a, *b"1");
+        for number in 0..100 {
+            let batch = if number % 40 < 38 { &cleared } else { &put };
+            commit(&store, batch).unwrap();
+            let after = open(&SimDisk::holding(disk.bytes()), &small());
+            let rows = after.and_then(|store| all(&store));
+            let rows = rows.unwrap_or_else(|error| panic!("{range:?}, {number}: {error}"));
+            assert_eq!(rows.len(), usize::from(number >= 38), "{range:?}, {number}");
+        }
+    }
 }
