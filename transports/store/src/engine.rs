@@ -205,6 +205,12 @@ impl Engine {
         refusal(&self.file, cause)
     }
 
+    /// Says why, where nothing can be written now.
+    pub(crate) fn writable(&self) -> Result<(), Error> {
+        let cause = self.frozen();
+        cause.map_or(Ok(()), |cause| Err(self.refusal(cause)))
+    }
+
     /// Writes nothing more: a write to the log failed.
     pub(crate) fn freeze(&self, cause: &str) {
         if let Some(instance) = &self.instance {
@@ -313,10 +319,7 @@ impl Engine {
         };
         let done = catch_unwind(AssertUnwindSafe(|| instance.database.compact()));
         let problem = match done {
-            Ok(Ok(_)) => {
-                let frozen = instance.disk.frozen();
-                return frozen.map_or(Ok(()), |cause| Err(self.refusal(cause)));
-            }
+            Ok(Ok(_)) => return self.writable(),
             Ok(Err(redb::CompactionError::Storage(error))) => Problem::Redb(error),
             Ok(Err(other)) => Problem::Damaged(other.to_string()),
             Err(panic) => Problem::Damaged(said(&*panic)),

@@ -72,13 +72,13 @@ pub(crate) fn create_new(file: &Path) -> Result<(FileBackend, PathBuf), Error> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = file.with_file_name(name);
-    let made = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&new)
-        .map_err(|error| Error::io(file, "make the file", error))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    // What is kept is for the owner to read, also where the folder was made by somebody else.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let made = options.open(&new);
+    let made = made.map_err(|error| Error::io(file, "make the file", error))?;
     match made.try_lock() {
         Ok(()) => Ok((backend(made, file)?, new)),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Locked {

@@ -17,7 +17,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use fanfare_store::{Batch, Durability, Error, KeyRange, Options, Read, Store, Table};
+use fanfare_store::{
+    Batch, Durability, Error, KeyRange, Options, Read, Store, Table, check, compact,
+};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 const FILE: &str = "FANFARE_STORE_TEST_FILE";
@@ -180,7 +182,7 @@ fn until_full_and_on(file: &Path, make_space: impl FnOnce()) {
         log_bytes: 256 << 10,
         ..Options::default()
     };
-    let store = Store::open(file, options).unwrap();
+    let store = Store::open(file, options.clone()).unwrap();
     let mut taken = 0;
     let mut large = |store: &Store| {
         let mut batch = batch(taken + 1);
@@ -199,6 +201,11 @@ fn until_full_and_on(file: &Path, make_space: impl FnOnce()) {
         assert!(matches!(error, Error::Full { .. }), "{error}");
         prefix(&store);
     }
+    store.close().unwrap();
+    check(file, &mut |_| {}).unwrap();
+    let error = compact(file, &mut |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Full { .. }), "{error}");
+    let store = Store::open(file, options).unwrap();
     make_space();
     large(&store).unwrap();
     large(&store).unwrap();
@@ -326,4 +333,14 @@ fn a_file_without_permission_is_a_typed_error() {
         }
         Err(error) => eprintln!("NOT TESTED: no process can run as `nobody`: {error}"),
     }
+}
+
+#[test]
+fn a_new_store_is_for_its_owner_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("store.redb");
+    let store = Store::open(&file, Options::default()).unwrap();
+    store.close().unwrap();
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
 }
