@@ -142,13 +142,15 @@ impl Message {
                 };
             }
         };
-        if matches!(&reference, Some(Ref::Text(text)) if text.len() > REF_BYTES_MAX) {
+        if let Some(Ref::Text(long)) = &reference
+            && long.len() > REF_BYTES_MAX
+        {
             return Self {
                 reference: None,
                 op: Err(Error::TooLarge {
                     what: "`ref`",
-                    size: text.len(),
-                    unit: "bytes or more",
+                    size: long.len(),
+                    unit: "bytes",
                     limit: REF_BYTES_MAX,
                 }),
             };
@@ -421,6 +423,13 @@ pub(crate) fn goodbye(code: CloseCode, retry_after_ms: u64) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_ref_that_is_too_long_is_told_its_own_length() {
+        let text = format!(r#"{{"op":"ping","ref":"{}"}}"#, "x".repeat(65));
+        let error = Message::parse(&text).op.unwrap_err();
+        assert!(error.to_string().contains("`ref` has 65 bytes,"), "{error}");
+    }
 
     #[test]
     fn a_message_that_cannot_be_understood_still_has_its_ref() {

@@ -95,11 +95,13 @@ pub(crate) struct Found {
 pub(crate) fn recover(device: &Device, applied: Number) -> Result<Found, Problem> {
     let layout = device.layout();
     let mut records = Vec::new();
+    let mut newest = applied;
     for half in [0, 1] {
         let mut bytes = vec![0; usize::try_from(layout.half()).unwrap_or(usize::MAX)];
         let read = device.read_log(layout.half_at(half), &mut bytes);
         read.map_err(|error| Problem::Redb(redb::StorageError::Io(error)))?;
         records.extend(scan(&bytes)?);
+        newest = newest.max(newest_in(&bytes));
     }
     records.retain(|(number, _)| *number > applied);
     records.sort_by_key(|(number, _)| *number);
@@ -115,7 +117,22 @@ pub(crate) fn recover(device: &Device, applied: Number) -> Result<Found, Problem
         found.changes.add(changes(&content)?);
         found.last = number;
     }
+    // A record is begun when the one before it is on disk: only the one behind the last can be unfinished.
+    if newest > found.last + 1 {
+        let what = format!("its log has no commit {}", found.last + 1);
+        return Err(Problem::Damaged(what));
+    }
     Ok(found)
+}
+
+/// The highest number that a sector of a half bears, whatever is before it.
+fn newest_in(half: &[u8]) -> Number {
+    let sectors = half.chunks_exact(SECTOR);
+    let numbers = sectors.filter_map(|sector| match next(&mut sector.chunks_exact(SECTOR)) {
+        Ok(Some(sector)) => Some(sector.number),
+        Ok(None) | Err(_) => None,
+    });
+    numbers.max().unwrap_or(0)
 }
 
 /// The whole records of a half, one after the other, up to the first place where none was written or finished.

@@ -8,7 +8,7 @@
     reason = "what fails here fails a test"
 )]
 
-use fanfare_store::{Error, KeyRange, Options, Read, Store};
+use fanfare_store::{Batch, Error, KeyRange, Options, Read, Store, Table};
 use support::{Rows, SimDisk, Workload, all};
 
 mod support;
@@ -122,6 +122,34 @@ fn a_file_cut_anywhere_is_refused_or_right() {
         }
         println!("closed {closed}, {} bytes: {seen:?}", bytes.len());
         assert!(seen.refused > 100, "{seen:?}");
+    }
+}
+
+/// Zeros at the log's end are a commit that the power cut off. Before later commits they are not: those began after it.
+#[test]
+fn a_commit_that_was_zeroed_before_others_is_refused() {
+    let disk = SimDisk::default();
+    let store = Store::open_on(disk.clone(), "simulated", options(true)).unwrap();
+    let start = 4_096;
+    for number in 0..9_u8 {
+        let mut batch = Batch::new();
+        batch.put(Table::Meta, [number], [number]);
+        smol::block_on(store.commit(batch)).unwrap();
+    }
+    let (rows, bytes) = (all(&store).unwrap(), disk.bytes());
+    drop(store);
+    for commit in 0..9 {
+        let mut zeroed = bytes.clone();
+        let sector = start + commit * 512..start + (commit + 1) * 512;
+        assert!(zeroed[sector.clone()].iter().any(|byte| *byte != 0));
+        zeroed[sector].fill(0);
+        match Store::open_on(SimDisk::holding(zeroed), "simulated", options(true)) {
+            Ok(store) => assert_eq!((commit, all(&store).unwrap().len()), (8, rows.len() - 1)),
+            Err(error) => {
+                assert_ne!(commit, 8);
+                typed(&error, &format!("commit {commit}"));
+            }
+        }
     }
 }
 
