@@ -70,10 +70,12 @@ impl Run {
     }
 
     /// Puts rows until the log turns to its other half, which then has one row, and the tables wait for the disk.
-    fn hold_the_tables(&mut self) {
+    fn hold_the_tables(&mut self) -> Held {
+        let held = Held(self.disk.clone());
         self.disk.hold(Some(TABLES as u64));
         (0..=HALF).for_each(|_| self.put().unwrap());
         self.disk.until(|state| state.waiting > 0);
+        held
     }
 
     /// Nothing is taken or written any more, and everything answered is read, before and after a restart.
@@ -88,6 +90,15 @@ impl Run {
         self.store.close().unwrap();
         assert!(self.disk.bytes() == before, "{what}: written to");
         assert_eq!(kept(before), self.rows, "{what}");
+    }
+}
+
+/// Until it is dropped, the tables wait: a test that fails is not to wait with them.
+struct Held(SimDisk);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.hold(None);
     }
 }
 
@@ -110,7 +121,7 @@ fn is_full(answer: &Result<(), Error>) -> bool {
 fn while_the_tables_are_slow_the_log_takes_its_other_half_and_all_is_read() {
     let mut run = Run::new();
     let before = run.rows.clone();
-    run.hold_the_tables();
+    let held = run.hold_the_tables();
     for _ in 1..HALF {
         run.put().unwrap();
         assert_eq!(all(&run.store).unwrap(), run.rows);
@@ -120,7 +131,7 @@ fn while_the_tables_are_slow_the_log_takes_its_other_half_and_all_is_read() {
     // Its place is that of what the tables don't have.
     let (row, answer) = run.send(vec![7; 100]);
     assert_eq!(kept(run.disk.bytes()), run.rows);
-    run.disk.hold(None);
+    drop(held);
     smol::block_on(answer).unwrap();
     run.rows.extend(row);
     assert_eq!(all(&run.store).unwrap(), run.rows);
@@ -153,10 +164,10 @@ fn when_the_tables_fail_the_log_takes_no_more() {
     for fault in [Fault::Write, Fault::Sync, Fault::SyncWithoutSpace] {
         let what = format!("{fault:?}");
         let mut run = Run::new();
-        run.hold_the_tables();
+        let held = run.hold_the_tables();
         (0..HALF / 2).for_each(|_| run.put().unwrap());
         run.disk.fail(Some((fault, 0)));
-        run.disk.hold(None);
+        drop(held);
         run.disk.until(|state| state.failed > 0);
         // Repaired meanwhile.
         run.disk.fail(None);
@@ -172,7 +183,7 @@ fn when_the_log_fails_the_tables_end_what_they_do_and_take_no_more() {
     for fault in [Fault::Write, Fault::Sync, Fault::SyncWithoutSpace] {
         let what = format!("{fault:?}");
         let mut run = Run::new();
-        run.hold_the_tables();
+        let held = run.hold_the_tables();
         let mut sent = run.rows.clone();
         // In the other half already.
         sent.pop_last();
@@ -180,7 +191,7 @@ fn when_the_log_fails_the_tables_end_what_they_do_and_take_no_more() {
         let (row, answer) = run.send(vec![7; 100]);
         run.disk.until(|state| state.failed > 0);
         run.disk.fail(None);
-        run.disk.hold(None);
+        drop(held);
         let answer = smol::block_on(answer);
         assert!(
             matches!(answer, Err(Error::WriteFailed { .. })),
@@ -204,14 +215,48 @@ fn when_the_log_fails_the_tables_end_what_they_do_and_take_no_more() {
 #[test]
 fn a_close_waits_for_the_tables_and_brings_them_all_and_lets_the_file_go() {
     let mut run = Run::new();
-    run.hold_the_tables();
+    let held = run.hold_the_tables();
     run.put().unwrap();
     let store = run.store;
     let closing = thread::spawn(move || store.close());
-    run.disk.hold(None);
+    drop(held);
     closing.join().unwrap().unwrap();
     assert_eq!(Arc::strong_count(&run.disk.0), 1);
     assert_eq!(in_tables(run.disk.bytes()), run.rows);
+}
+
+/// Both halves have what the tables don't: a commit that is missing in either was not cut off by the power.
+#[test]
+fn a_commit_that_is_missing_in_either_half_is_damage() {
+    let mut run = Run::new();
+    let held = run.hold_the_tables();
+    (0..3).for_each(|_| run.put().unwrap());
+    let bytes = run.disk.bytes();
+    let log = 4_096..TABLES;
+    let sectors = log.step_by(512).map(|at| at..at + 512);
+    let written: Vec<_> = sectors
+        .filter(|sector| bytes[sector.clone()] != [0; 512])
+        .collect();
+    assert_eq!(written.len(), HALF + 1 + 3);
+    let lost = |sectors: &[std::ops::Range<usize>]| {
+        let mut bytes = bytes.clone();
+        sectors.iter().for_each(|it| bytes[it.clone()].fill(0));
+        let store = Store::open_on(SimDisk::holding(bytes), "simulated", small());
+        store.map(|store| all(&store).unwrap())
+    };
+    let is_damage = |found: Result<Rows, Error>| matches!(found, Err(Error::Damaged { .. }));
+    // The half in use is the first of the two in the file.
+    let (newer, older) = written.split_at(4);
+    assert!(is_damage(lost(older)), "the older half");
+    for (place, sector) in written.iter().enumerate() {
+        let found = lost(std::slice::from_ref(sector));
+        if place == newer.len() - 1 {
+            assert_eq!(found.unwrap().len(), run.rows.len() - 1);
+        } else {
+            assert!(is_damage(found), "sector {place}");
+        }
+    }
+    drop(held);
 }
 
 /// What is found goes to the tables when the file is opened, or stays where it is if they are full.
