@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod arguments;
 mod crowd;
 mod fill;
 mod floor;
@@ -13,6 +14,7 @@ mod server;
 mod sockets;
 mod times;
 
+pub use arguments::{argument, arguments, in_folder};
 pub use crowd::{Crowd, NOW, message};
 pub use fill::{Filled, fill};
 pub use floor::fdatasyncs;

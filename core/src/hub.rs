@@ -3,312 +3,46 @@
 //! Same inputs, same effects, byte for byte. A driver drains [`Hub::poll`] after every call, pulls the frames of the
 //! connections that it names, and comes back at [`Hub::next_deadline`].
 
+mod at;
 mod close;
 mod commits;
+mod effects;
 mod fan_out;
+mod inputs;
 mod jobs;
 mod join;
 mod loads;
 mod ops;
 mod pull;
+mod queries;
 mod sweep;
 
+pub use at::At;
+pub use effects::Effect;
+pub use inputs::{Fault, Input, Ticket};
 pub use pull::Pull;
+pub use queries::{Answer, InboxView, Query, TaskView};
 
-use crate::auth::{AuthError, Principal};
 use crate::bus::EventBus;
 use crate::close::CloseCode;
 use crate::devices::{ConnectedDevice, Devices};
 use crate::era::Era;
 use crate::error::Error;
-use crate::event::{Draft, Entry, Publish, Target};
-use crate::history::{self, History, Page};
-use crate::ids::{ConnId, Epoch, Pattern, RoomId, Seq, TaskId, UserId};
-use crate::inbox::KnownDevice;
+use crate::event::{Entry, Publish};
+use crate::ids::{ConnId, Pattern, RoomId, UserId};
 use crate::limits::Limits;
-use crate::port::{Change, Fetch, FetchId, Fetched, StoreFailure};
-use crate::protocol::{self, Token};
+use crate::port::{Change, StoreFailure};
+use crate::protocol::{self};
 use crate::receipt::Receipt;
 use crate::rooms::{TaskRooms, UserRooms};
 use crate::session::{Due, Endpoint, Open, Session, State};
 use crate::slots::Slots;
 use crate::subscriptions::{Delivery, SubscriptionId};
-use crate::task_events::Publisher;
-use crate::tasks::Snapshot;
 use crate::time::{Now, Time};
 use jobs::{Job, Origin};
 use loads::Work;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-
-/// A number by which a driver knows the answer to its publish.
-///
-/// ```
-/// use fanfare_core::Ticket;
-/// assert_eq!(Ticket(1), Ticket(1));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(pub u64);
-
-/// How a client broke the rules of the WebSocket protocol or of its use here; what it is closed with.
-///
-/// ```
-/// use fanfare_core::{CloseCode, Fault};
-/// assert_eq!(Fault::NotText.close_code(), CloseCode::NOT_TEXT);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// The bytes are no frames of RFC 6455.
-    Protocol,
-    /// A binary message.
-    NotText,
-    /// A text that is not UTF-8.
-    NotUtf8,
-    /// A message in too many fragments, or that was never finished.
-    Policy,
-    /// A message over the limit.
-    TooBig,
-}
-
-impl Fault {
-    /// The code that it is closed with.
-    #[must_use]
-    pub const fn close_code(self) -> CloseCode {
-        match self {
-            Self::Protocol => CloseCode::PROTOCOL_ERROR,
-            Self::NotText => CloseCode::NOT_TEXT,
-            Self::NotUtf8 => CloseCode::NOT_UTF8,
-            Self::Policy => CloseCode::POLICY,
-            Self::TooBig => CloseCode::TOO_BIG,
-        }
-    }
-}
-
-/// What happened outside. Inputs for a connection that is gone do nothing.
-///
-/// ```
-/// use fanfare_core::{Hub, Input, Limits, Now};
-/// let mut hub = Hub::new(Limits::default(), [0; 32]);
-/// hub.handle(Now::default(), Input::Tick);
-/// assert!(hub.poll().is_none());
-/// ```
-#[derive(Debug)]
-pub enum Input {
-    /// A text message came.
-    Message {
-        /// From whom.
-        conn: ConnId,
-        /// The text.
-        text: String,
-    },
-    /// A ping came (the transport answers it).
-    Ping {
-        /// From whom.
-        conn: ConnId,
-    },
-    /// A pong came.
-    Pong {
-        /// From whom.
-        conn: ConnId,
-    },
-    /// A client broke the protocol.
-    Fault {
-        /// Which.
-        conn: ConnId,
-        /// How.
-        fault: Fault,
-    },
-    /// The other side closed, or the socket is gone.
-    Closed {
-        /// Whose.
-        conn: ConnId,
-    },
-    /// The answer to [`Effect::Verify`]; it must come before the connection's next message.
-    Verified {
-        /// Whose token.
-        conn: ConnId,
-        /// What the token says.
-        result: Result<Principal, AuthError>,
-    },
-    /// A back end publishes; answered by [`Effect::Published`].
-    Publish {
-        /// By which the answer is known.
-        ticket: Ticket,
-        /// What.
-        publish: Publish,
-    },
-    /// A back end closes all connections of a user, with 4503.
-    Disconnect {
-        /// The user.
-        user: UserId,
-    },
-    /// The server shuts down: everybody is told, nobody else comes in. [`Effect::Drained`] follows.
-    Drain,
-    /// A back end, or a client by HTTP, wants to know something; answered by [`Effect::Answered`].
-    Query {
-        /// By which the answer is known.
-        ticket: Ticket,
-        /// What.
-        query: Query,
-    },
-    /// The answer to [`Effect::Commit`].
-    Committed(Result<(), StoreFailure>),
-    /// The answer to [`Effect::Fetch`].
-    Fetched {
-        /// Which.
-        id: FetchId,
-        /// What each of its fetches found, in their order.
-        result: Result<Vec<Fetched>, StoreFailure>,
-    },
-    /// Time passed.
-    Tick,
-}
-
-/// What the driver has to do.
-///
-/// ```
-/// use fanfare_core::{Effect, Endpoint, Hub, Input, Limits, Now, Open, Pull};
-/// let mut hub = Hub::new(Limits::default(), [0; 32]);
-/// let conn = hub.open(Now::default(), Open::new(Endpoint::Notifications));
-/// hub.handle(Now::default(), Input::Drain);
-/// assert_eq!(hub.poll(), Some(Effect::Ready(conn)));
-/// assert!(matches!(hub.pull(Now::default(), conn), Pull::Frame(_)));
-/// assert!(matches!(hub.pull(Now::default(), conn), Pull::Close { .. }));
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// The connection has something to send: [`Hub::pull`] it. Comes once until a pull was empty.
-    Ready(ConnId),
-    /// Check this token, and answer with [`Input::Verified`].
-    Verify {
-        /// Whose.
-        conn: ConnId,
-        /// The token.
-        token: Token,
-    },
-    /// Close the socket now, there is nothing more to write; the hub has forgotten the connection.
-    Drop(ConnId),
-    /// The answer to a publish.
-    Published {
-        /// Whose.
-        ticket: Ticket,
-        /// Where the event is, or why it was refused.
-        result: Result<Receipt, Error>,
-    },
-    /// The answer to a query.
-    Answered {
-        /// Whose.
-        ticket: Ticket,
-        /// What it wanted to know, or why it can't.
-        result: Result<Answer, Error>,
-    },
-    /// Commit these changes in their order, all or none, and answer with [`Input::Committed`]. One is under way at a time.
-    Commit(Vec<Change>),
-    /// Read these parts of the store, with everything whose commit was answered, and answer with [`Input::Fetched`].
-    Fetch {
-        /// By which the answer is known.
-        id: FetchId,
-        /// What to read.
-        fetches: Vec<Fetch>,
-    },
-    /// The subscriber has something to pull. Comes once until a pull was empty.
-    Subscription(SubscriptionId),
-    /// Draining is done: no connection is left.
-    Drained,
-}
-
-/// A task as a back end may look at it. Serialises as the body of `GET /v1/tasks/{id}`.
-///
-/// ```
-/// use fanfare_core::{Hub, Limits, Now, TaskId};
-/// let mut hub = Hub::new(Limits::default(), [0; 32]);
-/// let task: TaskId = "550e8400-e29b-41d4-a716-446655440000".parse()?;
-/// assert_eq!(hub.task(Now::default(), task).connected, 0);
-/// # Ok::<(), fanfare_core::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TaskView {
-    /// The task.
-    pub task: TaskId,
-    /// Its snapshot.
-    pub state: Snapshot,
-    /// Its room's epoch.
-    pub epoch: Epoch,
-    /// Its room's last seq.
-    pub seq: Seq,
-    /// Connections in its room.
-    pub connected: usize,
-}
-
-/// A user's inbox as a back end may look at it. Serialises as the body of `GET /v1/users/{id}/inbox`.
-///
-/// ```
-/// use fanfare_core::{Draft, Hub, Limits, Now, Payload, UserId};
-/// let mut hub = Hub::new(Limits::default(), [0; 32]);
-/// let draft = Draft::new("user:notification".parse()?, Payload::default());
-/// hub.at(Now::default()).publish_to_user(UserId::new(7), draft)?;
-/// assert_eq!(hub.inbox(Now::default(), UserId::new(7)).unread, 1);
-/// # Ok::<(), fanfare_core::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct InboxView {
-    /// The user's room.
-    pub room: RoomId,
-    /// Its epoch.
-    pub epoch: Epoch,
-    /// Its last seq.
-    pub seq: Seq,
-    /// Notifications that are kept and that the user has not read.
-    pub unread: usize,
-    /// Connections in it.
-    pub connected: usize,
-    /// The devices that the server knows, by name.
-    pub devices: Vec<KnownDevice>,
-}
-
-/// What is asked of a hub, by a back end or for a client.
-///
-/// ```
-/// use fanfare_core::{Answer, Effect, Hub, Input, Limits, Now, Query, Ticket, UserId};
-/// let mut hub = Hub::new(Limits::default(), [0; 32]);
-/// let query = Query::Inbox(UserId::new(7));
-/// hub.handle(Now::default(), Input::Query { ticket: Ticket(1), query });
-/// let Some(Effect::Answered { result: Ok(Answer::Inbox(inbox)), .. }) = hub.poll() else { panic!() };
-/// assert_eq!(inbox.unread, 0);
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Query {
-    /// A task as it is now; of one that nothing was heard of the state is unknown.
-    Task(TaskId),
-    /// A user's inbox.
-    Inbox(UserId),
-    /// A part of a room's log.
-    History {
-        /// The room.
-        room: RoomId,
-        /// Which part.
-        history: History,
-    },
-}
-
-/// What a [`Query`] is answered with.
-///
-/// ```
-/// use fanfare_core::Answer;
-/// fn is_history(answer: &Answer) -> bool {
-///     matches!(answer, Answer::History(_))
-/// }
-/// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// A task.
-    Task(TaskView),
-    /// A user's inbox.
-    Inbox(InboxView),
-    /// A part of a room's log.
-    History(Page),
-}
 
 /// Rooms, connections and the bus as one state machine.
 ///
@@ -344,9 +78,6 @@ pub struct Hub {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Drained(bool);
-
-const NEEDS_A_QUERY: &str =
-    "a hub with a store answers by `Effect::Published` and `Effect::Answered`";
 
 impl Hub {
     /// A hub without connections or events. All random bytes come from `seed`.
@@ -516,15 +247,6 @@ impl Hub {
         [session, commit, sweep].into_iter().flatten().min()
     }
 
-    /// A publisher in this thread, at this time.
-    ///
-    /// # Panics
-    /// With a store, where an answer can't come at once: see [`Input::Publish`].
-    pub fn at(&mut self, now: Now) -> At<'_> {
-        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
-        At { hub: self, now }
-    }
-
     /// Subscribes to the bus; see [`EventBus::subscribe`].
     ///
     /// # Errors
@@ -541,79 +263,6 @@ impl Hub {
     /// What a subscriber gets next, or `None` until [`Effect::Subscription`] names it again.
     pub fn pull_subscription(&mut self, id: SubscriptionId) -> Option<Delivery> {
         self.bus.pull(id)
-    }
-
-    /// A task as it is now; of one that nothing was heard of the state is unknown.
-    ///
-    /// # Panics
-    /// With a store, since the task may have to be read first: see [`Query::Task`].
-    pub fn task(&mut self, now: Now, task: TaskId) -> TaskView {
-        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
-        self.task_view(now, task)
-    }
-
-    fn task_view(&mut self, now: Now, task: TaskId) -> TaskView {
-        let position = self.bus.position(task.into());
-        TaskView {
-            task,
-            state: self.bus.snapshot(now.wall, task),
-            epoch: position.epoch,
-            seq: position.seq,
-            connected: self.tasks.members(task).len(),
-        }
-    }
-
-    /// Whether the task was deleted in the last 24 hours: it can't be joined, and no event is taken for it.
-    ///
-    /// # Panics
-    /// With a store, since the task may have to be read first: see [`Query::Task`].
-    #[must_use]
-    pub fn is_gone(&self, now: Now, task: TaskId) -> bool {
-        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
-        self.bus.is_gone(now.wall, task)
-    }
-
-    /// The tasks of which an event came last, at most `count`, the latest first.
-    #[must_use]
-    pub fn recent_tasks(&self, now: Now, count: usize) -> Vec<(TaskId, Snapshot)> {
-        let recent = self.bus.recent_tasks(now.wall);
-        recent
-            .take(count)
-            .map(|(task, snapshot)| (task, snapshot.clone()))
-            .collect()
-    }
-
-    /// A part of a room's log.
-    ///
-    /// # Panics
-    /// With a store, since it may have to be read first: see [`Query::History`].
-    #[must_use]
-    pub fn history(&mut self, now: Now, room: RoomId, history: &History) -> Page {
-        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
-        history::read(&mut self.bus, now.wall, room, history)
-    }
-
-    /// A user's inbox as a back end may look at it.
-    ///
-    /// # Panics
-    /// With a store, since it may have to be read first: see [`Query::Inbox`].
-    #[must_use]
-    pub fn inbox(&mut self, now: Now, user: UserId) -> InboxView {
-        assert!(self.work.is_none(), "{NEEDS_A_QUERY}");
-        self.inbox_view(now, user)
-    }
-
-    fn inbox_view(&self, now: Now, user: UserId) -> InboxView {
-        let devices = self.bus.known_devices(now.wall, user, &self.devices);
-        let position = self.bus.position(user.into());
-        InboxView {
-            room: user.into(),
-            epoch: position.epoch,
-            seq: position.seq,
-            unread: self.bus.unread(user),
-            connected: self.users.members(user).len(),
-            devices,
-        }
     }
 
     /// The devices from which a user is connected, by name.
@@ -731,62 +380,5 @@ impl Hub {
             types: patterns,
         };
         self.say(now, conn, protocol::bus_welcome(&welcome));
-    }
-}
-
-/// A hub at one moment, as a publisher in the hub's own thread.
-///
-/// ```
-/// use fanfare_core::{Draft, Hub, Limits, Now, Payload, UserId};
-/// let mut hub = Hub::new(Limits::default(), [0; 32]);
-/// let draft = Draft::new("user:notification".parse()?, Payload::default());
-/// hub.at(Now::default()).publish_to_user(UserId::new(7), draft)?;
-/// # Ok::<(), fanfare_core::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct At<'a> {
-    hub: &'a mut Hub,
-    now: Now,
-}
-
-impl At<'_> {
-    /// Publishes to `room`, or with none to the bus's subscribers only.
-    ///
-    /// # Errors
-    /// As [`EventBus::publish_to_task`], and [`Error::Draining`].
-    pub fn publish(&mut self, room: Option<RoomId>, draft: Draft) -> Result<Receipt, Error> {
-        let target = room.into();
-        self.hub.publish(self.now, Publish { target, draft })
-    }
-
-    /// Publishes one event to a task's room and to the rooms of `users`.
-    ///
-    /// # Errors
-    /// As [`EventBus::publish_to_task`], and [`Error::Draining`].
-    pub fn publish_to_task(
-        &mut self,
-        task: TaskId,
-        users: &[UserId],
-        draft: Draft,
-    ) -> Result<Receipt, Error> {
-        let users = users.to_vec();
-        let target = Target::Task { task, users };
-        self.hub.publish(self.now, Publish { target, draft })
-    }
-
-    /// Publishes to a user's room.
-    ///
-    /// # Errors
-    /// As [`EventBus::publish_to_task`], and [`Error::Draining`].
-    pub fn publish_to_user(&mut self, user: UserId, draft: Draft) -> Result<Receipt, Error> {
-        self.publish(Some(user.into()), draft)
-    }
-}
-
-impl Publisher for At<'_> {
-    type Answer = Result<Receipt, Error>;
-
-    fn publish(&mut self, publish: Publish) -> Self::Answer {
-        self.hub.publish(self.now, publish)
     }
 }

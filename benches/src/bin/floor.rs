@@ -9,33 +9,28 @@
     reason = "a measuring program prints its figures"
 )]
 
-use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fanfare_benches::{Progress, raise_open_files, text_frame};
+use fanfare_benches::{Outcome, Progress, argument, arguments, raise_open_files, text_frame};
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 const PAYLOAD: usize = 256;
 
 fn main() -> Outcome<()> {
     raise_open_files()?;
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, address, connections, frame] = words.as_slice()
+    if let [word, address, connections, frame] = arguments(0).as_slice()
         && word == "read"
     {
         return read(address, connections.parse()?, frame.parse()?);
     }
-    let connections = words.first().map_or(Ok(1_000), |word| word.parse())?;
-    let broadcasts = words.get(1).map_or(Ok(1_000), |word| word.parse())?;
+    let (connections, broadcasts) = (argument(0, 1_000)?, argument(1, 1_000)?);
     // So far may the readers lag behind: no socket's buffer fills, no write waits.
-    let in_flight = words.get(2).map_or(Ok(64), |word| word.parse())?;
+    let in_flight = argument(2, 64)?;
     if connections == 0 || broadcasts == 0 || in_flight == 0 {
         return Err("CONNECTIONS, BROADCASTS and IN_FLIGHT must be at least 1".into());
     }

@@ -13,12 +13,12 @@
 )]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use fanfare_benches::{
-    Http, Message, Outcome, Server, Sockets, Times, fdatasyncs, number_after, pin,
-    raise_open_files, request,
+    Http, Message, Outcome, Server, Sockets, Times, argument, arguments, fdatasyncs, in_folder,
+    number_after, pin, raise_open_files, request,
 };
 
 const USERS: u64 = 100_000;
@@ -30,33 +30,27 @@ const LOOKED_AT: usize = 2_000;
 fn main() -> Outcome<()> {
     raise_open_files()?;
     pin("LOAD_READER_CPU")?;
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let parent = words
-        .first()
-        .map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let seconds = words.get(1).map_or(Ok(6.0), |word| word.parse())?;
-    let publishers: Vec<usize> = match words.get(2..) {
-        Some([]) | None => vec![1, 64, 1_000],
-        Some(words) => words
-            .iter()
-            .map(|word| word.parse())
-            .collect::<Result<_, _>>()?,
+    let seconds = argument(1, 6.0)?;
+    let words = arguments(2);
+    let publishers = if words.is_empty() {
+        vec![1, 64, 1_000]
+    } else {
+        let numbers = words.iter().map(|word| word.parse());
+        numbers.collect::<Result<_, _>>()?
     };
-    let dir = parent.join(format!("fanfare-publish-bench-{}", std::process::id()));
-    std::fs::create_dir(&dir)?;
-    let done = ["immediate", "relaxed", "memory"]
-        .iter()
-        .try_for_each(|mode| {
-            let data = dir.join(mode);
-            let data = data.to_str().ok_or("DIR has to be UTF-8")?;
-            let arguments = match *mode {
-                "memory" => vec!["--memory"],
-                durability => vec!["--data", data, "--durability", durability],
-            };
-            measure(mode, &arguments, &dir.join("floor"), &publishers, seconds)
-        });
-    std::fs::remove_dir_all(&dir)?;
-    done
+    in_folder(0, |dir| {
+        ["immediate", "relaxed", "memory"]
+            .iter()
+            .try_for_each(|mode| {
+                let data = dir.join(mode);
+                let data = data.to_str().ok_or("DIR has to be UTF-8")?;
+                let arguments = match *mode {
+                    "memory" => vec!["--memory"],
+                    durability => vec!["--data", data, "--durability", durability],
+                };
+                measure(mode, &arguments, &dir.join("floor"), &publishers, seconds)
+            })
+    })
 }
 
 /// The last number that was answered of each room, by the path of its events.

@@ -9,10 +9,10 @@
     reason = "a measuring program prints its figures"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
-use fanfare_benches::{Http, Outcome, Server, fill, pin};
+use fanfare_benches::{Http, Outcome, Server, argument, fill, in_folder, pin};
 
 const STARTS: usize = 3;
 /// Rooms that are looked at after each start.
@@ -20,20 +20,11 @@ const LOOKED_AT: u64 = 100;
 
 fn main() -> Outcome<()> {
     pin("LOAD_READER_CPU")?;
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let parent = words
-        .first()
-        .map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let events = words.get(1).map_or(Ok(1_000_000), |word| word.parse())?;
-    let rooms = words.get(2).map_or(Ok(100_000), |word| word.parse())?;
+    let (events, rooms) = (argument(1, 1_000_000)?, argument(2, 100_000)?);
     if rooms == 0 || events < rooms {
         return Err("ROOMS must be at least 1, and EVENTS at least as many".into());
     }
-    let dir = parent.join(format!("fanfare-restart-bench-{}", std::process::id()));
-    std::fs::create_dir(&dir)?;
-    let done = measure(&dir, events, rooms);
-    std::fs::remove_dir_all(&dir)?;
-    done
+    in_folder(0, |dir| measure(dir, events, rooms))
 }
 
 fn measure(dir: &Path, events: u64, rooms: u64) -> Outcome<()> {

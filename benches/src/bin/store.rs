@@ -9,16 +9,12 @@
     reason = "a measuring program prints its figures"
 )]
 
-use std::error::Error;
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use fanfare_benches::{Outcome, Times, argument, arguments, fdatasyncs, in_folder};
 use fanfare_store::{Batch, Durability, KeyRange, Options, Read, Store, Table};
 use smol::stream::StreamExt;
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// Rooms that are published to.
 const ROOMS: u64 = 1_000;
@@ -28,25 +24,12 @@ const BATCH: usize = (9 + 100) + (17 + 400) + (20 + 8) + (36 + 120) + (8 + 36) +
 const ROUNDS: u32 = 3;
 
 fn main() -> Outcome<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let (opening, words) = match words.split_first() {
-        Some((word, rest)) if word == "open" => (true, rest),
-        _ => (false, words.as_slice()),
-    };
-    let parent = words
-        .first()
-        .map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let number = words.get(1).map(|word| word.parse()).transpose()?;
-    let dir = parent.join(format!("fanfare-store-bench-{}", std::process::id()));
-    std::fs::create_dir(&dir)?;
-    let done = if opening {
-        open(&dir, number.unwrap_or(1_000_000))
-    } else {
-        let each = Duration::from_secs(number.unwrap_or(5));
-        commits(&dir, each).and_then(|()| groups(&dir, each))
-    };
-    std::fs::remove_dir_all(&dir)?;
-    done
+    if arguments(0).first().is_some_and(|word| word == "open") {
+        let rows = argument(2, 1_000_000)?;
+        return in_folder(1, |dir| open(dir, rows));
+    }
+    let each = Duration::from_secs(argument(1, 5)?);
+    in_folder(0, |dir| commits(dir, each).and_then(|()| groups(dir, each)))
 }
 
 fn batch(number: u64) -> Batch {
@@ -81,8 +64,8 @@ fn commits(dir: &Path, each: Duration) -> Outcome<()> {
                 ..Options::default()
             };
             let store = Store::open(&file, options)?;
-            let mut taken = Vec::new();
-            let (mut number, mut syncs, mut wall) = (0, 0, Duration::ZERO);
+            let mut taken = Times::default();
+            let (mut number, mut floor, mut wall) = (0, 0.0, Duration::ZERO);
             for _ in 0..ROUNDS {
                 wall += smol::block_on(closed_loop(
                     &store,
@@ -91,18 +74,14 @@ fn commits(dir: &Path, each: Duration) -> Outcome<()> {
                     &mut number,
                     &mut taken,
                 ))?;
-                syncs += fdatasyncs(&dir.join("floor"), in_flight, each / ROUNDS)?;
+                floor += fdatasyncs(&dir.join("floor"), in_flight * BATCH, each / ROUNDS)?
+                    / f64::from(ROUNDS);
             }
             store.close()?;
-            taken.sort_unstable();
-            let ms = |share| percentile_ms(&taken, share);
             let rate = taken.len() as f64 / wall.as_secs_f64();
-            let floor = f64::from(syncs) / each.as_secs_f64();
             println!(
-                "{durability:?} in_flight={in_flight} commits_per_s={rate:.0} p50_ms={:.2} p99_ms={:.2} \
+                "{durability:?} in_flight={in_flight} commits_per_s={rate:.0} {taken} \
                  fdatasyncs_per_s={floor:.0} ratio_to_one_fdatasync_per_{in_flight}={:.2}",
-                ms(50),
-                ms(99),
                 rate / (floor * in_flight as f64),
             );
         }
@@ -115,8 +94,8 @@ fn groups(dir: &Path, each: Duration) -> Outcome<()> {
     for group in [1, 64, 1_000] {
         let file = dir.join(format!("group-{group}"));
         let store = Store::open(&file, Options::default())?;
-        let mut taken = Vec::new();
-        let (mut number, mut syncs, mut wall) = (0, 0, Duration::ZERO);
+        let mut taken = Times::default();
+        let (mut number, mut floor, mut wall) = (0, 0.0, Duration::ZERO);
         for _ in 0..ROUNDS {
             let began = Instant::now();
             while began.elapsed() < each / ROUNDS {
@@ -130,28 +109,19 @@ fn groups(dir: &Path, each: Duration) -> Outcome<()> {
                 taken.push(since.elapsed());
             }
             wall += began.elapsed();
-            syncs += fdatasyncs(&dir.join("floor"), group, each / ROUNDS)?;
+            floor +=
+                fdatasyncs(&dir.join("floor"), group * BATCH, each / ROUNDS)? / f64::from(ROUNDS);
         }
         store.close()?;
-        taken.sort_unstable();
         let rate = taken.len() as f64 / wall.as_secs_f64();
-        let floor = f64::from(syncs) / each.as_secs_f64();
         println!(
-            "group={group} publishes_per_s={:.0} commits_per_s={rate:.0} p50_ms={:.2} p99_ms={:.2} \
+            "group={group} publishes_per_s={:.0} commits_per_s={rate:.0} {taken} \
              fdatasyncs_per_s={floor:.0} commits_per_fdatasync={:.2}",
             rate * group as f64,
-            percentile_ms(&taken, 50),
-            percentile_ms(&taken, 99),
             rate / floor,
         );
     }
     Ok(())
-}
-
-/// Of what is sorted.
-fn percentile_ms(taken: &[Duration], share: usize) -> f64 {
-    let at = taken.get(taken.len() * share / 100).copied();
-    at.unwrap_or_default().as_secs_f64() * 1e3
 }
 
 /// Keeps so many commits in flight; each that is answered is followed by another.
@@ -160,7 +130,7 @@ async fn closed_loop(
     in_flight: usize,
     each: Duration,
     number: &mut u64,
-    taken: &mut Vec<Duration>,
+    taken: &mut Times,
 ) -> Outcome<Duration> {
     let began = Instant::now();
     let mut next = || {
@@ -177,19 +147,6 @@ async fn closed_loop(
         }
     }
     Ok(began.elapsed())
-}
-
-/// Appends what so many batches hold and calls `fdatasync`, over and over.
-fn fdatasyncs(file: &Path, batches: usize, each: Duration) -> Outcome<u32> {
-    let bytes = vec![b'x'; batches * BATCH];
-    let mut file = File::create(file)?;
-    let (began, mut syncs) = (Instant::now(), 0);
-    while began.elapsed() < each {
-        file.write_all(&bytes)?;
-        file.sync_data()?;
-        syncs += 1;
-    }
-    Ok(syncs)
 }
 
 fn open(dir: &Path, rows: u64) -> Outcome<()> {

@@ -115,7 +115,9 @@ impl Device {
             return std::os::unix::fs::FileExt::write_all_at(file, data, offset);
         }
         self.write_log(offset, data)?;
-        self.sync_log()
+        // Also if it says that there is no space: what reached the disk, of the tables too, is not known.
+        let synced = self.sync_log();
+        synced.map_err(|error| io::Error::other(format!("fsync: {error}")))
     }
 
     /// Writes to the log: the operating system has it.

@@ -441,11 +441,7 @@ fn make(database: &Database) -> Result<(), Problem> {
 
 /// Makes the changes, table by table in the order of the keys, so that a page is written once.
 fn apply(transaction: &WriteTransaction, changes: &Overlay) -> Result<(), Problem> {
-    for name in Table::ALL {
-        let layer = changes.of(name);
-        if layer.is_empty() {
-            continue;
-        }
+    for (name, layer) in changes.layers() {
         let mut table = transaction.open_table(name.definition())?;
         for range in layer.cleared().ranges() {
             table.retain_in::<&[u8], _>(range, |_, _| false)?;

@@ -339,6 +339,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_longest_keys_are_read_as_they_were_written() {
+        let longest = [b'k'; KEY_MAX];
+        let mut batch = Batch::new();
+        batch
+            .put(Table::Rooms, longest, *b"value")
+            .delete(Table::Ids, longest)
+            // To the first key behind it, which is longer by one.
+            .delete_range(Table::Tasks, KeyRange::key(&longest));
+        batch.check(usize::MAX).unwrap();
+        let records = scan(&half(&[record(1, std::iter::once(&batch))]))
+            .ok()
+            .unwrap();
+        let read = changes(&records[0].1).ok().unwrap();
+        assert_eq!(read.len(), 3);
+        let Some(Change::DeleteRange(_, range)) = read.changes().last() else {
+            panic!("not a range: {read:?}");
+        };
+        assert!(range.contains(&longest) && !range.contains(&[b'k'; KEY_MAX + 1]));
+    }
+
     /// Each sector of the last record is new, or still that of an older record, or zeros.
     #[test]
     fn an_unfinished_record_ends_the_log_and_damage_is_an_error() {

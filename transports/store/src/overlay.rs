@@ -14,7 +14,8 @@ pub(crate) type Kept = Option<Arc<[u8]>>;
 /// What some batches, made in their order, come to.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    layers: [Layer; Table::ALL.len()],
+    /// Of the tables that they change.
+    layers: BTreeMap<Table, Layer>,
 }
 
 /// Of one table.
@@ -47,34 +48,20 @@ impl Overlay {
         }
     }
 
-    pub(crate) fn of(&self, table: Table) -> &Layer {
-        let [rooms, entries, tasks, inboxes, ids, id_times, meta] = &self.layers;
-        match table {
-            Table::Rooms => rooms,
-            Table::Entries => entries,
-            Table::Tasks => tasks,
-            Table::Inboxes => inboxes,
-            Table::Ids => ids,
-            Table::IdTimes => id_times,
-            Table::Meta => meta,
-        }
+    fn of_mut(&mut self, table: Table) -> &mut Layer {
+        self.layers.entry(table).or_default()
     }
 
-    fn of_mut(&mut self, table: Table) -> &mut Layer {
-        let [rooms, entries, tasks, inboxes, ids, id_times, meta] = &mut self.layers;
-        match table {
-            Table::Rooms => rooms,
-            Table::Entries => entries,
-            Table::Tasks => tasks,
-            Table::Inboxes => inboxes,
-            Table::Ids => ids,
-            Table::IdTimes => id_times,
-            Table::Meta => meta,
-        }
+    pub(crate) fn of(&self, table: Table) -> Option<&Layer> {
+        self.layers.get(&table)
+    }
+
+    pub(crate) fn layers(&self) -> impl Iterator<Item = (Table, &Layer)> {
+        self.layers.iter().map(|(table, layer)| (*table, layer))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.layers.iter().all(Layer::is_empty)
+        self.layers.is_empty()
     }
 }
 
@@ -91,10 +78,6 @@ impl Layer {
             self.rows.remove(&key);
         }
         self.cleared.add(range);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.cleared.0.is_empty()
     }
 
     pub(crate) const fn cleared(&self) -> &Cleared {
@@ -121,7 +104,7 @@ impl Layer {
 
     /// A copy of what fills the read's page whatever lies below.
     pub(crate) fn window(&self, read: &Read) -> Window {
-        if self.is_empty() || read.range.is_empty() {
+        if read.range.is_empty() {
             return Window::default();
         }
         let (mut rows, mut puts, mut bytes) = (Vec::new(), 0, 0);

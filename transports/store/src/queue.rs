@@ -121,3 +121,84 @@ impl Queue {
         Some(group)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::table::Table;
+
+    /// Each of 100 bytes, about.
+    fn numbered(number: u8) -> Batch {
+        let mut batch = Batch::new();
+        batch.put(Table::Rooms, [number], vec![0; 100]);
+        batch
+    }
+
+    #[test]
+    fn a_group_is_what_came_first_up_to_its_bounds_and_its_room_is_free_again() {
+        let each = numbered(0).bytes();
+        // Most that wait, in number and bytes; most in a group; then how many are taken, and the groups.
+        let cases = [
+            ("number", 5, 100 * each, 2, usize::MAX, 5, vec![2, 2, 1]),
+            ("bytes", 100, 4 * each, 3, usize::MAX, 4, vec![3, 1]),
+            (
+                "a byte too few",
+                100,
+                4 * each - 1,
+                3,
+                usize::MAX,
+                3,
+                vec![3],
+            ),
+            (
+                "bytes of a group",
+                6,
+                100 * each,
+                100,
+                each + 1,
+                6,
+                vec![2, 2, 2],
+            ),
+            ("groups of nothing", 2, 100 * each, 0, 0, 2, vec![1, 1]),
+        ];
+        for (name, queue_batches, queue_bytes, group_batches, group_bytes, most, groups) in cases {
+            let queue = Queue::new(Options {
+                queue_batches,
+                queue_bytes,
+                group_batches,
+                group_bytes,
+                group_wait: Duration::ZERO,
+                ..Options::default()
+            });
+            for round in 0..3 {
+                let mut answers: Vec<_> = (0..=most)
+                    .map(|number| {
+                        let (answer, answered) = oneshot::channel();
+                        queue.push(numbered(u8::try_from(number).unwrap()), answer);
+                        answered
+                    })
+                    .collect();
+                for (number, answered) in answers.iter_mut().enumerate() {
+                    let refused = answered.try_recv().unwrap();
+                    assert_eq!(
+                        refused.is_some(),
+                        number == most,
+                        "{name}, {round}: {number}"
+                    );
+                }
+                let mut taken = Vec::new();
+                for size in &groups {
+                    let group = queue.group(1, Instant::now()).unwrap();
+                    assert_eq!(group.len(), *size, "{name}, {round}");
+                    taken.extend(group.into_iter().map(|job| job.batch));
+                }
+                let pushed = (0..most).map(|number| numbered(u8::try_from(number).unwrap()));
+                assert!(taken.into_iter().eq(pushed), "{name}, {round}");
+            }
+            queue.close();
+            assert!(queue.group(1, Instant::now()).is_none(), "{name}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use redb::{ReadTransaction, ReadableTableMetadata, StorageError, TableError};
 
 use crate::batch::Batch;
 use crate::error::Error;
-use crate::overlay::{Overlay, Window};
+use crate::overlay::{Layer, Overlay, Window};
 use crate::range::{Order, Page, Read, Row};
 use crate::row::unseal;
 use crate::table::Table;
@@ -103,10 +103,11 @@ impl View {
         let _reading = self.reading();
         let (windows, frozen, tables) = {
             let layers = self.read();
-            let windows = reads
-                .iter()
-                .map(|read| layers.active.of(read.table).window(read));
-            let windows: Vec<Window> = windows.collect();
+            let window = |read: &Read| {
+                let layer = layers.active.of(read.table);
+                layer.map_or_else(Window::default, |layer| layer.window(read))
+            };
+            let windows: Vec<Window> = reads.iter().map(window).collect();
             (windows, layers.frozen.clone(), layers.tables.clone())
         };
         let tables = tables.ok_or(Error::Closed)?;
@@ -192,8 +193,10 @@ fn page(
     if read.range.is_empty() || read.limits.rows == 0 {
         return Ok(Page::default());
     }
-    let nothing = Overlay::default();
-    let frozen = frozen.unwrap_or(&nothing).of(read.table);
+    let nothing = Layer::default();
+    let frozen = frozen
+        .and_then(|frozen| frozen.of(read.table))
+        .unwrap_or(&nothing);
     let is_cleared = |key: &[u8]| window.cleared.contains(key) || frozen.cleared().contains(key);
     let mut newest = window.rows.into_iter().peekable();
     let mut newer = frozen.walk(read).peekable();

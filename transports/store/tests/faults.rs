@@ -50,7 +50,7 @@ fn after_a_failed_write_or_fsync_nothing_is_taken_and_everything_answered_is_rea
             durability,
             ..small()
         };
-        for fault in [Fault::Write, Fault::Sync] {
+        for fault in [Fault::Write, Fault::Sync, Fault::SyncWithoutSpace] {
             let mut runs = 0;
             for turn in 0.. {
                 let what = format!("{durability:?}, {fault:?} {turn}");

@@ -285,14 +285,15 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
 
     #[test]
-    fn every_page_is_the_models_whatever_half_or_table_its_rows_are_in(steps in vec(step(), 1..80)) {
+    fn every_page_is_the_models_whatever_half_or_table_its_rows_are_in(steps in vec(step(), 1..120)) {
         let mut run = Run::new();
         for step in steps {
             run.step(step);
         }
+        run.step(Step::Crash);
         assert_eq!(all(run.store()).unwrap(), run.model.rows());
     }
 }

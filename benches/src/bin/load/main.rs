@@ -20,7 +20,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
-use fanfare_benches::{Outcome, Server, pin, pinned, raise_open_files};
+use fanfare_benches::{Outcome, Server, argument, pin, pinned, raise_open_files};
 use fanfare_core::TaskId;
 
 use crate::clients::Clients;
@@ -30,9 +30,8 @@ const FLOOR_DELIVERIES: u64 = 200_000;
 
 fn main() -> Outcome<()> {
     raise_open_files()?;
-    let mut words = std::env::args().skip(1);
-    let mut number = |default: u64| words.next().map_or(Ok(default), |word| word.parse());
-    let (connections, publishes, in_flight) = (number(1_000)?, number(1_000)?, number(64)?);
+    let (connections, publishes) = (argument(0, 1_000)?, argument(1, 1_000)?);
+    let in_flight = argument(2, 64)?;
     if connections == 0 || in_flight == 0 {
         return Err("CONNECTIONS and IN_FLIGHT must be at least 1".into());
     }

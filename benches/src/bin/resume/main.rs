@@ -16,11 +16,12 @@
 mod clients;
 mod live;
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fanfare_benches::{Http, Outcome, Server, fill, pin, raise_open_files};
+use fanfare_benches::{
+    Http, Outcome, Server, argument, arguments, fill, in_folder, pin, raise_open_files,
+};
 use fanfare_core::TaskId;
 use rustix::process::{getpriority_process, setpriority_process};
 use uuid::Uuid;
@@ -55,37 +56,30 @@ impl Rooms {
 fn main() -> Outcome<()> {
     raise_open_files()?;
     pin("LOAD_READER_CPU")?;
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let parent = words
-        .first()
-        .map_or_else(|| PathBuf::from("."), PathBuf::from);
-    let clients = words.get(1).map_or(Ok(10_000), |word| word.parse())?;
-    let missed = words.get(2).map_or(Ok(100), |word| word.parse())?;
+    let (clients, missed) = (argument(1, 10_000)?, argument(2, 100)?);
     if clients == 0 || missed == 0 {
         return Err("CLIENTS and MISSED must be at least 1".into());
     }
-    let dir = parent.join(format!("fanfare-resume-bench-{}", std::process::id()));
-    std::fs::create_dir(&dir)?;
-    let data = dir.to_str().ok_or("DIR has to be UTF-8")?;
-    let memory = ["--memory", "--log-bytes", "2GiB"];
-    let cases = [
-        ("shared-memory", Rooms::Shared, memory.as_slice()),
-        ("shared-store", Rooms::Shared, &["--data", data]),
-        ("own-memory", Rooms::Own, &memory),
-        ("own-store", Rooms::Own, &["--data", data]),
-    ];
-    let wanted = words.get(3..).unwrap_or_default();
-    let done = cases.iter().try_for_each(|(name, rooms, arguments)| {
-        if !wanted.is_empty() && !wanted.iter().any(|word| word == name) {
-            return Ok(());
-        }
-        println!("{name}");
-        measure(*rooms, arguments, clients, missed)?;
-        // Rooms that have the same names begin anew.
-        Ok(std::fs::remove_dir_all(&dir).and_then(|()| std::fs::create_dir(&dir))?)
-    });
-    std::fs::remove_dir_all(&dir)?;
-    done
+    let wanted = arguments(3);
+    in_folder(0, |dir| {
+        let data = dir.to_str().ok_or("DIR has to be UTF-8")?;
+        let memory = ["--memory", "--log-bytes", "2GiB"];
+        let cases = [
+            ("shared-memory", Rooms::Shared, memory.as_slice()),
+            ("shared-store", Rooms::Shared, &["--data", data]),
+            ("own-memory", Rooms::Own, &memory),
+            ("own-store", Rooms::Own, &["--data", data]),
+        ];
+        cases.iter().try_for_each(|(name, rooms, arguments)| {
+            if !wanted.is_empty() && !wanted.iter().any(|word| word == name) {
+                return Ok(());
+            }
+            println!("{name}");
+            measure(*rooms, arguments, clients, missed)?;
+            // Rooms that have the same names begin anew.
+            Ok(std::fs::remove_dir_all(dir).and_then(|()| std::fs::create_dir(dir))?)
+        })
+    })
 }
 
 fn measure(rooms: Rooms, arguments: &[&str], clients: u64, missed: u64) -> Outcome<()> {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use fanfare_store::{Batch, KeyRange, Options, Read, Store, Table};
 use redb::StorageBackend;
@@ -23,6 +23,10 @@ pub enum Op {
 pub enum Fault {
     Write,
     Sync,
+    /// There was no space for what was written before. Said once, as a file system does.
+    SyncWithoutSpace,
+    /// All is written, and then there is no space. Said once.
+    WriteWithoutSpace,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +36,11 @@ pub struct State {
     pub record: bool,
     /// The n-th write (or set_len), or fsync, from now fails, and every later one.
     pub fault: Option<(Fault, usize)>,
+    /// How many failed so.
+    pub failed: usize,
+    /// Writes (and set_len) from this offset on wait.
+    pub held: Option<u64>,
+    pub waiting: usize,
     /// Blocks of 4 KiB that may be in use. Holes are free, as on a real file system.
     pub blocks: Option<usize>,
     pub used: BTreeSet<u64>,
@@ -39,7 +48,7 @@ pub struct State {
 
 /// A disk in memory, which remembers what it was told.
 #[derive(Debug, Clone, Default)]
-pub struct SimDisk(pub Arc<Mutex<State>>);
+pub struct SimDisk(pub Arc<Mutex<State>>, Arc<Condvar>);
 
 const BLOCK: u64 = 4_096;
 
@@ -82,12 +91,41 @@ impl SimDisk {
     pub fn space(&self, blocks: Option<usize>) {
         self.0.lock().unwrap().blocks = blocks;
     }
-}
 
-impl State {
-    fn turn(&mut self, kind: Fault) -> io::Result<()> {
-        match &mut self.fault {
-            Some((fault, 0)) if *fault == kind => Err(io::Error::other("the disk is broken")),
+    pub fn hold(&self, from: Option<u64>) {
+        self.0.lock().unwrap().held = from;
+        self.1.notify_all();
+    }
+
+    /// Waits until its state is so.
+    pub fn until(&self, mut so: impl FnMut(&State) -> bool) {
+        let state = self.0.lock().unwrap();
+        drop(self.1.wait_while(state, |state| !so(state)).unwrap());
+    }
+
+    /// The state, once what is there may be changed.
+    fn changing(&self, at: u64) -> MutexGuard<'_, State> {
+        let mut state = self.0.lock().unwrap();
+        while state.held.is_some_and(|from| at >= from) {
+            state.waiting += 1;
+            self.1.notify_all();
+            state = self.1.wait(state).unwrap();
+            state.waiting -= 1;
+        }
+        state
+    }
+
+    fn turn(&self, state: &mut State, kind: Fault) -> io::Result<()> {
+        match &mut state.fault {
+            Some((fault, 0)) if *fault == kind => {
+                state.failed += 1;
+                self.1.notify_all();
+                if matches!(kind, Fault::Write | Fault::Sync) {
+                    return Err(io::Error::other("the disk is broken"));
+                }
+                state.fault = None;
+                Err(ErrorKind::StorageFull.into())
+            }
             Some((fault, left)) if *fault == kind => {
                 *left -= 1;
                 Ok(())
@@ -113,8 +151,8 @@ impl StorageBackend for SimDisk {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
-        state.turn(Fault::Write)?;
+        let mut state = self.changing(len);
+        self.turn(&mut state, Fault::Write)?;
         // A damaged header may ask for anything; no file system of this size exists here.
         if len > 1 << 30 {
             return Err(ErrorKind::StorageFull.into());
@@ -129,7 +167,8 @@ impl StorageBackend for SimDisk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.0.lock().unwrap();
-        state.turn(Fault::Sync)?;
+        self.turn(&mut state, Fault::Sync)?;
+        self.turn(&mut state, Fault::SyncWithoutSpace)?;
         if state.record {
             state.ops.push(Op::Sync);
         }
@@ -137,28 +176,35 @@ impl StorageBackend for SimDisk {
     }
 
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
-        state.turn(Fault::Write)?;
+        let mut state = self.changing(at);
+        self.turn(&mut state, Fault::Write)?;
         if data.is_empty() {
             return Ok(());
         }
+        // What finds space is written.
+        let mut fits = data.len();
         for block in at / BLOCK..=(at + data.len() as u64 - 1) / BLOCK {
             let room = state.blocks.is_none_or(|most| state.used.len() < most);
             if !state.used.contains(&block) && !room {
-                return Err(ErrorKind::StorageFull.into());
+                fits = usize::try_from((block * BLOCK).saturating_sub(at)).unwrap();
+                break;
             }
             state.used.insert(block);
         }
-        let at = usize::try_from(at).unwrap();
-        let end = at + data.len();
+        let (written, rest) = data.split_at(fits);
+        let start = usize::try_from(at).unwrap();
+        let end = start + written.len();
         if state.bytes.len() < end {
             state.bytes.resize(end, 0);
         }
-        state.bytes[at..end].copy_from_slice(data);
+        state.bytes[start..end].copy_from_slice(written);
         if state.record {
-            state.ops.push(Op::Write(at as u64, data.to_vec()));
+            state.ops.push(Op::Write(at, written.to_vec()));
         }
-        Ok(())
+        if !rest.is_empty() {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.turn(&mut state, Fault::WriteWithoutSpace)
     }
 }
 
