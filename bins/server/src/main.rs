@@ -28,6 +28,8 @@ use crate::sources::Stop;
 const WRONG_SETTINGS: u8 = 2;
 
 fn main() -> ExitCode {
+    // Where even this fails, such a write ends the process.
+    let _held = signals::outlive_the_limit_of_files();
     let sources = match sources::read(std::env::args_os(), std::env::vars_os()) {
         Ok(sources) => sources,
         Err(Stop::Arguments(error)) => error.exit(),

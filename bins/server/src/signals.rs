@@ -1,9 +1,18 @@
-//! The signals that end the server: the first one drains, a second one ends it at once.
+//! The signals that end the server (the first one drains, a second one ends it at once), and one that must not.
 
 use std::io;
 
 use async_signal::{Signal, Signals};
 use futures::StreamExt;
+
+/// As long as this is held, a write beyond the limit on the size of files fails, as on a full disk. The system would else end
+/// the process by SIGXFSZ.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn outlive_the_limit_of_files() -> io::Result<Signals> {
+    Signals::new([Signal::Xfsz])
+}
 
 /// SIGINT and SIGTERM, as they come.
 pub(crate) struct Endings(Signals);

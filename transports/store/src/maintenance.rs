@@ -273,6 +273,7 @@ fn fill(
     if head.format > FORMAT {
         let found = head.format;
         let known = FORMAT;
+        let file = "the export".into();
         return Err(Error::NewerFormat { file, found, known });
     }
     let (mut done, total) = (0, head.rows);
