@@ -27,9 +27,18 @@ const notifications = new Notifications({
   open,
   href,
   // Without a connection the next look says it.
-  read: (which) => { fanfare.read(which).catch(() => {}); },
+  read: (which) => { for (const said of [fanfare.read(which), fanfare.ack()]) said.catch(() => {}); },
 });
 const recent = new RecentTasks({ open, href, live: () => fanfare?.state.state === 'live' });
+
+/** This browser's name as a device, by which the server knows that it was never here. */
+function device() {
+  const kept = memory.get('device');
+  if (typeof kept === 'string') return kept;
+  const name = `page-${crypto.getRandomValues(new Uint32Array(2)).join('-')}`;
+  memory.set('device', name);
+  return name;
+}
 
 function begin() {
   const { user } = view;
@@ -43,6 +52,7 @@ function begin() {
       if (!response.ok) throw new Error(`GET /dev/token answered ${response.status}`);
       return (await response.json()).token;
     },
+    device: device(),
     since: notifications.begin(user),
   }));
   mine.on('state', (state) => { if (mine === fanfare) showLink(state); });

@@ -60,8 +60,9 @@ export class Notifications {
     const stored = memory.get(`seen.${this.#user}`);
     this.#epoch = epoch;
     this.#head = seq;
-    // Numbers of another epoch say nothing; without a position only what comes from now on is news.
-    if (stored?.epoch !== epoch || recovered === undefined) this.#remember(seq);
+    // On the first visit all that the server sends is news: what the user has not read on any device. Numbers of another
+    // epoch say nothing; where nothing is replayed, only what comes from now on is news.
+    if ((stored && stored.epoch !== epoch) || recovered === undefined) this.#remember(seq);
   }
 
   gap(gap) {

@@ -99,3 +99,32 @@ fn who_looks_on_one_device_has_looked_on_all() {
     let inbox = server.request("GET /v1/users/7/inbox", &[&key], "").json();
     assert_eq!(inbox["unread"], 0, "{inbox}");
 }
+
+#[test]
+fn who_comes_for_the_first_time_sees_what_the_user_has_not_read() {
+    let (browser, phone) = (browser_or_skip!(), browser_or_skip!());
+    let server = serve();
+    for text in ["one", "two"] {
+        let note = json!({"type": "user:notification", "data": {"text": text}});
+        server.publish("/v1/users/7/events", &note.to_string());
+    }
+    let tab = browser.first();
+    // Whoever goes without a look finds it again.
+    for _visit in 0..2 {
+        tab.open("about:blank");
+        page(&tab, &server, 7, &[]);
+        tab.until_text("#count", "2");
+        assert_eq!(
+            tab.value("document.querySelectorAll('#notes .new').length"),
+            2
+        );
+    }
+    tab.click("#mark-seen");
+    tab.until("document.querySelector('#count').hidden");
+    let note = json!({"type": "user:notification", "data": {"text": "three"}});
+    server.publish("/v1/users/7/events", &note.to_string());
+    let tab = phone.first();
+    page(&tab, &server, 7, &[]);
+    tab.until_text("#count", "1");
+    browser.assert_quiet();
+}
