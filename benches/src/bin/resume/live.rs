@@ -1,5 +1,6 @@
 //! What live events suffer: one room with one subscriber, to which an event is published at a fixed rate.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
@@ -10,6 +11,9 @@ use fanfare_core::TaskId;
 
 const PERIOD: Duration = Duration::from_millis(5);
 const SUBSCRIBER: u64 = u64::MAX;
+/// Connections that the publisher has from the start, as a back end has. One that it opens while thousands connect may be
+/// dropped by the system, whose queue of those is full, and is tried again by TCP after a second.
+const PUBLISHERS: usize = 256;
 
 /// Does something while live events are published to a task of which nothing was heard, and measures how long each of them takes, from the moment at which it was to
 /// be published until the subscriber has it.
@@ -43,11 +47,15 @@ fn live(server: &Server, task: TaskId, ready: &Sender<()>, stop: &AtomicBool) ->
             Ok(())
         })?;
     }
+    // Those on which no answer is waited for: an answer that is late must not hold up the next publish. They take turns, since
+    // one that says nothing for long is closed.
+    let mut free = VecDeque::new();
+    for _ in 0..PUBLISHERS {
+        free.push_back(sockets.connect(server.address)?);
+    }
     ready.send(())?;
 
     let line = format!("POST /v1/tasks/{task}/events");
-    // Connections on which no answer is waited for: an answer that is late must not hold up the next publish.
-    let mut free = Vec::new();
     let (began, mut sent, mut answered, mut seen) = (Instant::now(), 0_u32, 0, 0);
     loop {
         let stopped = stop.load(Ordering::Relaxed);
@@ -56,7 +64,7 @@ fn live(server: &Server, task: TaskId, ready: &Sender<()>, stop: &AtomicBool) ->
         }
         let due = began + PERIOD * sent;
         if !stopped && due <= Instant::now() {
-            let publisher = match free.pop() {
+            let publisher = match free.pop_front() {
                 Some(publisher) => publisher,
                 None => sockets.connect(server.address)?,
             };
@@ -78,7 +86,7 @@ fn live(server: &Server, task: TaskId, ready: &Sender<()>, stop: &AtomicBool) ->
             match message {
                 Message::Answer { status: 200, .. } => {
                     answered += 1;
-                    free.push(number);
+                    free.push_back(number);
                 }
                 Message::Text(event) if number == subscriber => {
                     let seq = number_after(event, room.as_bytes());
