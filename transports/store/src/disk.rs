@@ -7,7 +7,6 @@
 //! under way still had to write.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -15,7 +14,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use redb::{BackendError, StorageBackend};
 
 use crate::error::is_full;
+use crate::file::Named;
 use crate::layout::Layout;
+use crate::log::{self, SECTOR};
 use crate::row::SEAL;
 
 const BLOCK: usize = 4_096;
@@ -32,8 +33,8 @@ pub(crate) fn locked<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Debug)]
 pub(crate) struct Device {
     backend: Box<dyn StorageBackend>,
-    /// The same file, each write to which is on disk when it returns, and nothing else of the file with it.
-    synced: Option<File>,
+    /// Where it is a file.
+    named: Option<Named>,
     layout: Layout,
     locks: Mutex<Vec<(Bound<u64>, Bound<u64>)>>,
 }
@@ -42,12 +43,12 @@ impl Device {
     /// What is there already.
     pub(crate) fn found(
         backend: Box<dyn StorageBackend>,
-        synced: Option<File>,
+        named: Option<Named>,
         layout: Layout,
     ) -> Arc<Self> {
         Arc::new(Self {
             backend,
-            synced,
+            named,
             layout,
             locks: Mutex::default(),
         })
@@ -56,20 +57,21 @@ impl Device {
     /// An empty file with room for the log. It is a store when [`name`](Self::name) has written its first block.
     pub(crate) fn make(
         backend: Box<dyn StorageBackend>,
-        synced: Option<File>,
+        named: Option<Named>,
         layout: Layout,
     ) -> io::Result<Arc<Self>> {
         backend.set_len(0)?;
         backend.set_len(layout.tables_at())?;
+        backend.write(0, &[0; BLOCK])?;
         // Written and not only long, so that a commit finds its space.
-        let zeros = vec![0; BLOCK * 64];
-        let mut at = 0;
+        let blank = log::blank().repeat(BLOCK * 64 / SECTOR);
+        let mut at = layout.half_at(0);
         while at < layout.tables_at() {
             let left = usize::try_from(layout.tables_at() - at).unwrap_or(usize::MAX);
-            backend.write(at, zeros.get(..left).unwrap_or(&zeros))?;
-            at += zeros.len() as u64;
+            backend.write(at, blank.get(..left).unwrap_or(&blank))?;
+            at += blank.len() as u64;
         }
-        Ok(Self::found(backend, synced, layout))
+        Ok(Self::found(backend, named, layout))
     }
 
     /// Says what the file is, once all else is in it.
@@ -111,13 +113,18 @@ impl Device {
     /// Writes to the log, and returns when that is on disk.
     pub(crate) fn write_log_through(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         #[cfg(unix)]
-        if let Some(file) = &self.synced {
+        if let Some(file) = self.named.as_ref().and_then(Named::synced) {
             return std::os::unix::fs::FileExt::write_all_at(file, data, offset);
         }
         self.write_log(offset, data)?;
         // Also if it says that there is no space: what reached the disk, of the tables too, is not known.
         let synced = self.sync_log();
         synced.map_err(|error| io::Error::other(format!("fsync: {error}")))
+    }
+
+    /// Whether the file can still be found under its name.
+    pub(crate) fn is_there(&self) -> bool {
+        self.named.as_ref().is_none_or(Named::is_there)
     }
 
     /// Writes to the log: the operating system has it.

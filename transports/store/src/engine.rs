@@ -1,6 +1,5 @@
 //! The tables: redb in its part of the file, without threads. Open, bring what the log has, recover from a full disk.
 
-use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use redb::{
 use crate::batch::Batch;
 use crate::disk::{Backend, Device, Disk, Frozen};
 use crate::error::Error;
-use crate::file::{Place, place, publish, synced};
+use crate::file::{Named, Place, place, publish};
 use crate::layout::{FORMAT, Kind, Layout};
 use crate::log::{self, Number};
 use crate::options::Options;
@@ -61,14 +60,14 @@ impl Engine {
         match place(file, options.create)? {
             Place::There(backend) => Self::on(
                 Box::new(backend),
-                synced(file),
+                Some(Named::new(file, file)),
                 file.to_path_buf(),
                 options,
                 Blank::IsForeign,
             ),
             Place::New(backend, new) => {
-                let synced = synced(&new);
-                let engine = Self::make(Box::new(backend), synced, file.to_path_buf(), options)?;
+                let named = Some(Named::new(&new, file));
+                let engine = Self::make(Box::new(backend), named, file.to_path_buf(), options)?;
                 publish(&new, file)?;
                 Ok(engine)
             }
@@ -78,13 +77,13 @@ impl Engine {
     /// A store in a file, whatever is in that file.
     pub(crate) fn make(
         backend: Box<dyn StorageBackend>,
-        synced: Option<File>,
+        named: Option<Named>,
         file: PathBuf,
         options: Options,
     ) -> Result<Self, Error> {
         let failed = |error| Error::io(&file, "make the file", error);
         let layout = Layout::new(options.log_bytes);
-        let device = Device::make(backend, synced, layout).map_err(failed)?;
+        let device = Device::make(backend, named, layout).map_err(failed)?;
         let disk = Disk::new(device.clone());
         let (instance, tables) = start(disk, &file, &options, Tables::AreMade)?;
         if let Some(cause) = instance.disk.frozen() {
@@ -105,7 +104,7 @@ impl Engine {
     /// A store on a file, or on something that is used like one.
     pub(crate) fn on(
         backend: Box<dyn StorageBackend>,
-        synced: Option<File>,
+        named: Option<Named>,
         file: PathBuf,
         options: Options,
         blank: Blank,
@@ -113,11 +112,11 @@ impl Engine {
         let found = find(&*backend, &file)?;
         let Some(layout) = found else {
             return match blank {
-                Blank::IsNew => Self::make(backend, synced, file, options),
+                Blank::IsNew => Self::make(backend, named, file, options),
                 Blank::IsForeign => Err(Error::NotAStore { file }),
             };
         };
-        let device = Device::found(backend, synced, layout);
+        let device = Device::found(backend, named, layout);
         Self::with(device.clone(), Disk::new(device), file, options)
     }
 

@@ -109,6 +109,14 @@ pub enum Error {
         /// The first failure.
         cause: String,
     },
+    /// Under its name is no file any more, or another one, in which nobody would find what is written.
+    #[error(
+        "{file}: was removed or replaced while it was open, and no more writes are taken: put the file back, then restart"
+    )]
+    Replaced {
+        /// The store's file.
+        file: PathBuf,
+    },
     /// The operating system refused something else.
     #[error("{file}: can't {doing}: {source}: check the disk and the file")]
     Io {

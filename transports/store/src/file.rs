@@ -48,8 +48,55 @@ pub(crate) fn place(file: &Path, create: bool) -> Result<Place, Error> {
     }
 }
 
-/// The file once more, so that each write to it is on disk when it returns. Without it, an fsync follows each.
-pub(crate) fn synced(file: &Path) -> Option<File> {
+/// The file that has the store's name.
+#[derive(Debug)]
+pub(crate) struct Named {
+    file: PathBuf,
+    /// Device and inode, where there are such.
+    is: Option<(u64, u64)>,
+    /// The file once more, so that each write to it is on disk when it returns. Without it, an fsync follows each.
+    synced: Option<File>,
+}
+
+impl Named {
+    /// The file at this place, which has the name or gets it.
+    pub(crate) fn new(place: &Path, name: &Path) -> Self {
+        Self {
+            file: name.to_path_buf(),
+            is: identity(place).ok().flatten(),
+            synced: synced(place),
+        }
+    }
+
+    /// Whether it has its name still: what is written to a file without one is gone when it is closed. Costs a system call.
+    pub(crate) fn is_there(&self) -> bool {
+        match identity(&self.file) {
+            Ok(is) => self.is.is_none() || is == self.is,
+            // What can't be known now is no reason to take nothing more.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    pub(crate) const fn synced(&self) -> Option<&File> {
+        self.synced.as_ref()
+    }
+}
+
+fn identity(file: &Path) -> io::Result<Option<(u64, u64)>> {
+    let found = std::fs::metadata(file)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Ok(Some((found.dev(), found.ino())))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = found;
+        Ok(None)
+    }
+}
+
+fn synced(file: &Path) -> Option<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;

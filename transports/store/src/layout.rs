@@ -5,8 +5,8 @@ use std::io;
 use redb::StorageBackend;
 
 /// The format that this version writes. It rises when an older version could not read what a newer one wrote. Format 1 was
-/// redb's file alone.
-pub(crate) const FORMAT: u32 = 2;
+/// redb's file alone; in format 2, zeros were a part of the log that nothing was written to.
+pub(crate) const FORMAT: u32 = 3;
 
 const BLOCK: u64 = 4_096;
 /// What a store begins with. The line ends show a file that was copied as text.

@@ -5,8 +5,8 @@
 //! to the tables; then it is free.
 //!
 //! A record is a whole number of sectors of 512 bytes, which a disk writes whole or not at all. Each sector bears the
-//! record's number, its own place in the record, and a CRC-32. So an unfinished write (some of its sectors are still those
-//! of an older record, or zeros) can be told from damage (a sector that nobody wrote).
+//! record's number, its own place in the record, and a CRC-32, also where no record was yet. So an unfinished write (some of
+//! its sectors are still what was there before) can be told from damage (a sector that nobody wrote, zeros among them).
 
 use crate::batch::{Batch, Change, KEY_MAX, VALUE_MAX};
 use crate::disk::Device;
@@ -55,6 +55,23 @@ impl Place {
     }
 }
 
+/// A sector that no record was written to.
+pub(crate) fn blank() -> [u8; SECTOR] {
+    let mut sector = [0; SECTOR];
+    stamp(&mut sector, 0, 0);
+    sector
+}
+
+/// Behind a sector's body: number, place and checksum.
+fn stamp(sector: &mut [u8; SECTOR], number: Number, index: u32) {
+    let (written, checksum) = sector.split_at_mut(SECTOR - 4);
+    let (_, stamp) = written.split_at_mut(BODY);
+    let (numbered, placed) = stamp.split_at_mut(8);
+    numbered.copy_from_slice(&number.to_le_bytes());
+    placed.copy_from_slice(&index.to_le_bytes());
+    checksum.copy_from_slice(&crc32fast::hash(written).to_le_bytes());
+}
+
 /// The sectors of a record.
 pub(crate) fn record<'b>(number: Number, batches: impl Iterator<Item = &'b Batch>) -> Vec<u8> {
     let mut content = vec![0; HEAD];
@@ -73,13 +90,10 @@ pub(crate) fn record<'b>(number: Number, batches: impl Iterator<Item = &'b Batch
 
     let mut sectors = Vec::with_capacity(content.len().div_ceil(BODY) * SECTOR);
     for (index, body) in (0_u32..).zip(content.chunks(BODY)) {
-        let start = sectors.len();
-        sectors.extend_from_slice(body);
-        sectors.resize(start + BODY, 0);
-        sectors.extend_from_slice(&number.to_le_bytes());
-        sectors.extend_from_slice(&index.to_le_bytes());
-        let checksum = crc32fast::hash(sectors.get(start..).unwrap_or_default());
-        sectors.extend_from_slice(&checksum.to_le_bytes());
+        let mut sector = [0; SECTOR];
+        sector.split_at_mut(body.len()).0.copy_from_slice(body);
+        stamp(&mut sector, number, index);
+        sectors.extend_from_slice(&sector);
     }
     sectors
 }
@@ -185,7 +199,7 @@ struct Sector<'s> {
     body: &'s [u8],
 }
 
-/// The next sector, if it was ever written.
+/// The next sector, if a record was ever written to it.
 fn next<'s>(sectors: &mut std::slice::ChunksExact<'s, u8>) -> Result<Option<Sector<'s>>, Problem> {
     let Some(sector) = sectors.next() else {
         return Ok(None);
@@ -194,21 +208,19 @@ fn next<'s>(sectors: &mut std::slice::ChunksExact<'s, u8>) -> Result<Option<Sect
         return Ok(None);
     };
     if crc32fast::hash(written).to_le_bytes() != *checksum {
-        if sector.iter().all(|byte| *byte == 0) {
-            return Ok(None);
-        }
         let what = "a sector of its log is not what was written".to_owned();
         return Err(Problem::Damaged(what));
     }
     let stamped = written.split_last_chunk::<12>();
-    Ok(stamped.map(|(body, stamp)| {
+    let sector = stamped.map(|(body, stamp)| {
         let [n0, n1, n2, n3, n4, n5, n6, n7, i0, i1, i2, i3] = *stamp;
         Sector {
             number: u64::from_le_bytes([n0, n1, n2, n3, n4, n5, n6, n7]),
             index: u32::from_le_bytes([i0, i1, i2, i3]),
             body,
         }
-    }))
+    });
+    Ok(sector.filter(|sector| sector.number != 0))
 }
 
 const PUT: u8 = 0;
@@ -311,7 +323,7 @@ mod tests {
 
     fn half(records: &[Vec<u8>]) -> Vec<u8> {
         let mut half = records.concat();
-        half.resize(half.len() + 4 * SECTOR, 0);
+        (0..4).for_each(|_| half.extend_from_slice(&blank()));
         half
     }
 
@@ -360,7 +372,7 @@ mod tests {
         assert!(range.contains(&longest) && !range.contains(&[b'k'; KEY_MAX + 1]));
     }
 
-    /// Each sector of the last record is new, or still that of an older record, or zeros.
+    /// Each sector of the last record is new, or still that of an older record, or blank.
     #[test]
     fn an_unfinished_record_ends_the_log_and_damage_is_an_error() {
         let old: Vec<u8> = [
@@ -374,7 +386,8 @@ mod tests {
         ]);
         assert_eq!(numbers(&whole), Some(vec![8, 9]));
         let last = 2..whole.len() / SECTOR - 4;
-        for before in [vec![0; whole.len()], [old, vec![0; whole.len()]].concat()] {
+        let never = blank().repeat(whole.len() / SECTOR);
+        for before in [never.clone(), [old, never].concat()] {
             for lost in last.clone() {
                 let mut torn = whole.clone();
                 let sector = lost * SECTOR..(lost + 1) * SECTOR;
@@ -386,6 +399,11 @@ mod tests {
             let mut damaged = whole.clone();
             damaged[at] ^= 16;
             assert_eq!(numbers(&damaged), None, "byte {at}");
+        }
+        for sector in (0..=last.end * SECTOR).step_by(SECTOR) {
+            let mut zeroed = whole.clone();
+            zeroed[sector..sector + SECTOR].fill(0);
+            assert_eq!(numbers(&zeroed), None, "zeros at {sector}");
         }
     }
 

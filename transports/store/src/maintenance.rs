@@ -13,7 +13,6 @@ use crate::batch::Batch;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::file::{create_new, directory, publish};
-use crate::layout::FORMAT;
 use crate::options::Options;
 use crate::range::{KeyRange, Read, Row};
 use crate::table::Table;
@@ -69,6 +68,9 @@ pub struct Compacted {
     /// Length of the file after.
     pub after: u64,
 }
+
+/// The format of an export's lines.
+const FORMAT: u32 = 2;
 
 /// The first line of an export.
 #[derive(Serialize, Deserialize)]

@@ -178,8 +178,8 @@ impl Store {
     /// ([`Durability`](crate::Durability)); the batch is committed also if the future is dropped.
     ///
     /// Resolves to [`Error::QueueFull`] at once when too much waits, to [`Error::Full`] when there is no space and nothing
-    /// was kept, and to [`Error::WriteFailed`] when the disk failed: then whether the batch is kept shows after the restart,
-    /// and nothing is taken until then.
+    /// was kept, and to [`Error::WriteFailed`] or [`Error::Replaced`] when the disk failed or the file is no longer there: then
+    /// whether the batch is kept shows after the restart, and nothing is taken until then.
     pub fn commit(&self, batch: Batch) -> Completion<()> {
         let (answer, completion) = oneshot::channel();
         self.queue.push(batch, answer);

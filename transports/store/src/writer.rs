@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoints;
 use crate::disk::{Device, Frozen, cause};
 use crate::engine::Engine;
 use crate::error::Error;
-use crate::log::{self, Number, Place, SECTOR};
+use crate::log::{self, Number, Place};
 use crate::options::Durability;
 use crate::overlay::Overlay;
 use crate::queue::{Answer, Queue};
@@ -71,7 +71,14 @@ impl Writer {
 
     /// Commits all batches, or none.
     fn commit(&mut self, batches: Vec<Batch>, answers: Vec<Answer>) {
-        let kept = self.keep(batches);
+        let kept = match self.keep(batches) {
+            // What was kept there is for nobody to find.
+            Ok(_) if !self.device.is_there() => {
+                let file = self.file.clone();
+                Err(self.fail(Error::Replaced { file }))
+            }
+            kept => kept,
+        };
         let result = kept.map(|kept| {
             if let Kept::InLog(batches) = kept {
                 batches.into_iter().for_each(|batch| self.view.add(batch));
@@ -86,7 +93,7 @@ impl Writer {
             && let Err(error) = self.device.sync_log()
         {
             // Also if it says that there is no space: what reached the disk is not known.
-            self.fail(&format!("fsync: {error}"));
+            self.fail(self.failure(format!("fsync: {error}")));
         }
     }
 
@@ -121,15 +128,27 @@ impl Writer {
         };
         let Err(error) = written else { return Ok(()) };
         let cause = match cause("write", &error) {
-            // A log that was copied with holes. What of it was written must not be found as a commit.
-            Frozen::Full => match self.device.write_log_through(offset, &[0; SECTOR]) {
+            // A file system that needs space also for what is written in place.
+            Frozen::Full => match self.unwrite(offset) {
                 Ok(()) => return Err(self.full()),
-                Err(error) => format!("write: {error}"),
+                Err(cause) => cause,
             },
             Frozen::Failed(cause) => cause,
             Frozen::ReadOnly => "the file is open to be read only".to_owned(),
         };
-        Err(self.fail(&cause))
+        Err(self.fail(self.failure(cause)))
+    }
+
+    /// What was written of a refused record must not be found as a commit. Where there is no space for that either, the next
+    /// commit comes to the same place.
+    fn unwrite(&self, offset: u64) -> Result<(), String> {
+        match self.device.write_log_through(offset, &log::blank()) {
+            Err(error) => match cause("write", &error) {
+                Frozen::Failed(cause) => Err(cause),
+                Frozen::Full | Frozen::ReadOnly => Ok(()),
+            },
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Makes the other half free, and sends what this one has to the tables.
@@ -207,13 +226,16 @@ impl Writer {
         Error::Full { file }
     }
 
+    fn failure(&self, cause: String) -> Error {
+        let file = self.file.clone();
+        Error::WriteFailed { file, cause }
+    }
+
     /// Nothing more is written, here or to the tables.
-    fn fail(&mut self, cause: &str) -> Error {
+    fn fail(&mut self, error: Error) -> Error {
         // What was under way there ends first: nothing is written behind the caller's back.
         let _ = self.checkpoints.wait();
-        self.checkpoints.freeze(cause.to_owned());
-        let (file, cause) = (self.file.clone(), cause.to_owned());
-        let error = Error::WriteFailed { file, cause };
+        self.checkpoints.freeze(error.to_string());
         self.failed.get_or_insert(error).clone()
     }
 

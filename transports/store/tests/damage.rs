@@ -125,31 +125,29 @@ fn a_file_cut_anywhere_is_refused_or_right() {
     }
 }
 
-/// Zeros at the log's end are a commit that the power cut off. Before later commits they are not: those began after it.
+/// Nothing of the log is zeros, also where no commit was yet. So it does not look shorter when its end was zeroed.
 #[test]
-fn a_commit_that_was_zeroed_before_others_is_refused() {
+fn a_log_with_zeros_where_commits_were_or_would_be_next_is_refused() {
     let disk = SimDisk::default();
     let store = Store::open_on(disk.clone(), "simulated", options(true)).unwrap();
-    let start = 4_096;
-    for number in 0..9_u8 {
+    let commits = 9;
+    for number in 0..commits {
         let mut batch = Batch::new();
         batch.put(Table::Meta, [number], [number]);
         smol::block_on(store.commit(batch)).unwrap();
     }
-    let (rows, bytes) = (all(&store).unwrap(), disk.bytes());
+    let bytes = disk.bytes();
     drop(store);
-    for commit in 0..9 {
+    let (start, half) = (4_096, 32 << 10);
+    let sector = |number: usize| start + number * 512;
+    let one = (0..usize::from(commits) + 1).map(|at| sector(at)..sector(at + 1));
+    let to_the_end = (0..usize::from(commits) + 1).map(|at| sector(at)..start + half);
+    let other = [start..start + 2 * half, start + half..start + 2 * half];
+    for zeros in one.chain(to_the_end).chain(other) {
         let mut zeroed = bytes.clone();
-        let sector = start + commit * 512..start + (commit + 1) * 512;
-        assert!(zeroed[sector.clone()].iter().any(|byte| *byte != 0));
-        zeroed[sector].fill(0);
-        match Store::open_on(SimDisk::holding(zeroed), "simulated", options(true)) {
-            Ok(store) => assert_eq!((commit, all(&store).unwrap().len()), (8, rows.len() - 1)),
-            Err(error) => {
-                assert_ne!(commit, 8);
-                typed(&error, &format!("commit {commit}"));
-            }
-        }
+        zeroed[zeros.clone()].fill(0);
+        let opened = Store::open_on(SimDisk::holding(zeroed), "simulated", options(true));
+        typed(&opened.unwrap_err(), &format!("zeros in {zeros:?}"));
     }
 }
 

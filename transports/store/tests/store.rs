@@ -348,6 +348,49 @@ fn what_can_never_be_stored_is_refused_at_once() {
     assert_eq!(rows[&(Table::Rooms, vec![9; 1_024])], vec![1; 16 << 20]);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_no_longer_there_takes_nothing_more() {
+    for (name, large) in [
+        ("removed", false),
+        ("replaced", false),
+        ("moved", false),
+        // Too large for the log.
+        ("moved", true),
+    ] {
+        let (dir, store) = opened(Options {
+            log_bytes: 64 << 10,
+            ..Options::default()
+        });
+        commit(&store, put(1, vec![])).unwrap();
+        let (file, moved) = (dir.path().join("store.redb"), dir.path().join("moved"));
+        match name {
+            "removed" => fs::remove_file(&file).unwrap(),
+            "replaced" => {
+                fs::copy(&file, &moved).unwrap();
+                fs::rename(&moved, &file).unwrap();
+            }
+            _ => fs::rename(&file, &moved).unwrap(),
+        }
+        for _ in 0..2 {
+            let value = vec![7; if large { 100_000 } else { 1 }];
+            let error = commit(&store, put(2, value)).unwrap_err();
+            assert!(matches!(error, Error::Replaced { .. }), "{name}: {error}");
+            assert!(error.to_string().contains("put the file back"), "{error}");
+        }
+        // What passed the log by was in the tables before that was seen.
+        let rows = all(&store).unwrap().len();
+        assert_eq!(rows, 1 + usize::from(large), "{name}: it is still read");
+        // What went wrong was said.
+        store.close().unwrap();
+        if name == "moved" {
+            fs::rename(&moved, &file).unwrap();
+            let store = Store::open(&file, Options::default()).unwrap();
+            commit(&store, put(3, vec![])).unwrap();
+        }
+    }
+}
+
 #[test]
 fn closing_commits_what_was_taken() {
     let (dir, store) = opened(Options {
@@ -465,7 +508,7 @@ fn a_newer_format_is_refused_and_names_both() {
             error,
             Error::NewerFormat {
                 found: 7,
-                known: 2,
+                known: 3,
                 ..
             }
         ),
