@@ -297,3 +297,42 @@ impl<'r> Stored<'r> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use redb::ReadableDatabase;
+    use redb::backends::InMemoryBackend;
+
+    use super::*;
+
+    /// Else a page is read from a database that is closed, or from a file that another one writes.
+    #[test]
+    fn tables_are_replaced_when_nobody_reads_from_those_before() {
+        let backend = InMemoryBackend::new();
+        let database = redb::Database::builder()
+            .create_with_backend(backend)
+            .unwrap();
+        // A replacement that does not wait comes first in some of so many rounds.
+        for round in 0..200 {
+            let view = View::new("memory".into(), database.begin_read().unwrap());
+            let (said, order) = std::sync::mpsc::channel();
+            let reading = view.reading();
+            std::thread::scope(|threads| {
+                let (view, replaced) = (&view, said.clone());
+                threads.spawn(move || {
+                    view.replace(None);
+                    replaced.send("replaced")
+                });
+                while view.read().tables.is_some() {
+                    std::thread::yield_now();
+                }
+                std::thread::yield_now();
+                said.send("read").unwrap();
+                drop(reading);
+            });
+            drop(said);
+            let order: Vec<_> = order.iter().collect();
+            assert_eq!(order, ["read", "replaced"], "round {round}");
+        }
+    }
+}
