@@ -28,7 +28,9 @@ use crate::problem::{Code, Problem};
 use crate::publish::Endpoint;
 use crate::route::{Joins, Route, To, Use, reads};
 use crate::upgrade::{self, Handshake, Query, Refusal};
-use crate::{Answer, Origins, Respond, Shard, batch, dev, history, publish, request_body};
+use crate::{
+    Answer, Native, Origins, Platform, Respond, Shard, batch, dev, history, publish, request_body,
+};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -80,8 +82,8 @@ impl Default for ApiOptions {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Api {
-    shard: Shard,
+pub struct Api<P: Platform = Native> {
+    shard: Shard<P>,
     credentials: Credentials,
     options: ApiOptions,
     assets: Vec<Tagged>,
@@ -126,13 +128,13 @@ impl Reader {
     }
 }
 
-impl Api {
+impl<P: Platform> Api<P> {
     /// An API that publishes to `shard` and opens connections in it.
     ///
     /// # Panics
     /// Where two assets have one path, or one has the path of a route.
     #[must_use]
-    pub fn new(shard: Shard, credentials: Credentials, options: ApiOptions) -> Self {
+    pub fn new(shard: Shard<P>, credentials: Credentials, options: ApiOptions) -> Self {
         #[expect(
             clippy::expect_used,
             reason = "assets are the program's own, not its user's"
@@ -261,15 +263,26 @@ impl Api {
         }
     }
 
+    async fn body(
+        &self,
+        headers: &HeaderMap,
+        media_type: &str,
+        body: &mut Incoming,
+        bytes_max: usize,
+    ) -> Result<Bytes, Problem> {
+        let ms = self.options.body_ms;
+        let late = self.shard.sleep_until(self.shard.now().time.plus(ms));
+        request_body::read(headers, media_type, body, bytes_max, ms, late).await
+    }
+
     async fn publish(
         &self,
         headers: &HeaderMap,
         body: &mut Incoming,
         endpoint: Endpoint,
     ) -> Result<Response<Full<Bytes>>, Problem> {
-        let options = &self.options;
-        let (bytes, ms) = (options.body_bytes, options.body_ms);
-        let body = request_body::read(headers, request_body::JSON, body, bytes, ms).await?;
+        let bytes = self.options.body_bytes;
+        let body = self.body(headers, request_body::JSON, body, bytes).await?;
         let receipt = self.shard.publish(publish::parse(&body, endpoint)?).await?;
         Ok(json(&receipt))
     }
@@ -279,9 +292,8 @@ impl Api {
         headers: &HeaderMap,
         body: &mut Incoming,
     ) -> Result<Response<Full<Bytes>>, Problem> {
-        let options = &self.options;
-        let (bytes, ms) = (options.batch_bytes, options.body_ms);
-        let body = request_body::read(headers, batch::NDJSON, body, bytes, ms).await?;
+        let bytes = self.options.batch_bytes;
+        let body = self.body(headers, batch::NDJSON, body, bytes).await?;
         batch::check(&body)?;
         let answers = batch::run(&body, |publish| self.shard.publish(publish)).await;
         Ok(respond(
@@ -486,7 +498,7 @@ impl Api {
     }
 }
 
-impl Respond for Api {
+impl<P: Platform> Respond for Api<P> {
     async fn respond(&self, request: Request<Incoming>) -> Answer {
         let began = Instant::now();
         let (head, mut body) = request.into_parts();

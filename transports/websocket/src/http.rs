@@ -1,18 +1,16 @@
-//! One TCP connection while it speaks HTTP/1.1: hyper reads and writes, deadlines are kept, and a request that may
+//! One connection while it speaks HTTP/1.1: hyper reads and writes, deadlines are kept, and a request that may
 //! become a WebSocket goes to the shard with every byte that came behind it.
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, ready};
 
-use async_io::Timer;
 use bytes::Bytes;
-use fanfare_core::Open;
+use fanfare_core::{Open, Time};
 use futures::io::{AsyncRead, AsyncWrite};
 use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
@@ -25,10 +23,12 @@ use smol_hyper::rt::FuturesIo;
 use crate::connection::discard;
 use crate::head::HeadScan;
 use crate::upgrade::Handshake;
-use crate::{ListenerLimits, Shard, Tcp};
+use crate::{ListenerLimits, Platform, Shard};
 
 /// Bytes that a client may still be sending while it is answered and closed, so that it sees the answer.
 const DISCARD_MAX: usize = 16 << 20;
+/// Milliseconds for which it may do so.
+const DISCARD_MS: u64 = 5_000;
 
 /// The body of an answer.
 pub type Body = Full<Bytes>;
@@ -68,37 +68,43 @@ pub trait Respond: 'static {
 /// Where a connection is in its requests, and since when.
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    Head(Instant),
-    Request(Instant),
-    Idle(Instant),
+    Head(Time),
+    Request(Time),
+    Idle(Time),
 }
 
 /// What the stream sees, the service decides and the deadline goes by.
-struct Course {
+struct Course<P: Platform> {
+    shard: Shard<P>,
     scan: RefCell<HeadScan>,
     phase: Cell<Phase>,
     open: Cell<Option<Open>>,
     limits: ListenerLimits,
 }
 
-impl Course {
-    fn new(limits: ListenerLimits) -> Self {
+impl<P: Platform> Course<P> {
+    fn new(shard: Shard<P>, limits: ListenerLimits) -> Self {
         Self {
             scan: RefCell::new(HeadScan::new()),
             // The first head is waited for from the beginning.
-            phase: Cell::new(Phase::Head(Instant::now())),
+            phase: Cell::new(Phase::Head(shard.now().time)),
             open: Cell::new(None),
             limits,
+            shard,
         }
     }
 
-    fn deadline(&self) -> Instant {
+    fn now(&self) -> Time {
+        self.shard.now().time
+    }
+
+    fn deadline(&self) -> Time {
         let (since, ms) = match self.phase.get() {
             Phase::Head(since) => (since, self.limits.head_ms),
             Phase::Request(since) => (since, self.limits.request_ms),
             Phase::Idle(since) => (since, self.limits.idle_ms),
         };
-        since + Duration::from_millis(ms)
+        since.plus(ms)
     }
 
     /// Bytes came.
@@ -107,9 +113,9 @@ impl Course {
         let completed = scan.feed(bytes);
         match self.phase.get() {
             Phase::Head(_) | Phase::Idle(_) if completed => {
-                self.phase.set(Phase::Request(Instant::now()));
+                self.phase.set(Phase::Request(self.now()));
             }
-            Phase::Idle(_) if scan.is_within() => self.phase.set(Phase::Head(Instant::now())),
+            Phase::Idle(_) if scan.is_within() => self.phase.set(Phase::Head(self.now())),
             Phase::Head(_) | Phase::Idle(_) | Phase::Request(_) => {}
         }
     }
@@ -117,7 +123,7 @@ impl Course {
     /// The service has an answer.
     fn answered(&self, answer: Answer) -> Response<Body> {
         let scan = self.scan.borrow();
-        let now = Instant::now();
+        let now = self.now();
         self.phase.set(if scan.is_within() {
             Phase::Head(now)
         } else {
@@ -140,39 +146,41 @@ impl Course {
 }
 
 /// Serves one connection until it closes, keeps a deadline no longer, or has become a WebSocket.
-pub(crate) async fn serve<R: Respond>(
-    tcp: Tcp,
-    shard: Shard,
+///
+/// A [`Listener`](crate::Listener) does this for every connection that it accepts; who brings connections of another kind
+/// spawns it on the shard's executor.
+pub async fn serve<P: Platform, R: Respond>(
+    stream: P::Stream,
+    shard: Shard<P>,
     respond: Rc<R>,
     limits: ListenerLimits,
 ) {
-    let course = Rc::new(Course::new(limits));
-    let stream = Scanned {
-        tcp,
+    let course = Rc::new(Course::new(shard, limits));
+    let scanned = Scanned {
+        stream,
         course: Rc::clone(&course),
     };
     // On the heap: of a connection that became a WebSocket nothing of this remains.
-    let Some((tcp, read)) = Box::pin(speak(stream, &course, &shard, respond)).await else {
+    let Some((stream, read)) = Box::pin(speak(scanned, &course, respond)).await else {
         return;
     };
     match course.open.take() {
-        Some(open) => shard.accept(tcp, read, open),
-        None => hang_up(tcp).await,
+        Some(open) => course.shard.accept(stream, read, open),
+        None => hang_up(stream, &course.shard).await,
     }
 }
 
 /// Lets hyper speak. The connection with what was read of it and not used, unless a deadline passed.
-async fn speak<R: Respond>(
-    stream: Scanned,
-    course: &Rc<Course>,
-    shard: &Shard,
+async fn speak<P: Platform, R: Respond>(
+    stream: Scanned<P>,
+    course: &Rc<Course<P>>,
     respond: Rc<R>,
-) -> Option<(Tcp, Bytes)> {
+) -> Option<(P::Stream, Bytes)> {
     let service = service_fn(|request| {
         let respond = Rc::clone(&respond);
         let course = Rc::clone(course);
-        let under_way = shard.begin_request();
-        course.phase.set(Phase::Request(Instant::now()));
+        let under_way = course.shard.begin_request();
+        course.phase.set(Phase::Request(course.now()));
         Box::pin(async move {
             let answer = respond.respond(request).await;
             // In this turn hyper writes the answer; who waits for the guard has one of the next.
@@ -186,77 +194,85 @@ async fn speak<R: Respond>(
         .max_header_size(course.limits.head_bytes)
         .header_read_timeout(None)
         .serve_connection(FuturesIo::new(stream), service);
-    let mut deadline = course.deadline();
-    let mut timer = Timer::at(deadline);
+    let mut armed = course.deadline();
+    let mut timer = pin!(course.shard.sleep_until(armed));
     let spoken = poll_fn(|cx| {
         // An error is the client's own: it left, or hyper has answered it.
         if connection.poll_without_shutdown(cx).is_ready() {
             return Poll::Ready(true);
         }
-        if deadline != course.deadline() {
-            deadline = course.deadline();
-            timer.set_at(deadline);
+        loop {
+            // A timer that fires too early is set anew; so most requests set none.
+            let deadline = course.deadline();
+            if deadline < armed {
+                armed = deadline;
+                timer.set(course.shard.sleep_until(armed));
+            }
+            ready!(timer.as_mut().poll(cx));
+            if deadline <= course.now() {
+                return Poll::Ready(false);
+            }
+            armed = deadline;
+            timer.set(course.shard.sleep_until(armed));
         }
-        Pin::new(&mut timer).poll(cx).map(|_| false)
     })
     .await;
     spoken.then(|| {
         let parts = connection.into_parts();
-        (parts.io.into_inner().tcp, parts.read_buf)
+        (parts.io.into_inner().stream, parts.read_buf)
     })
 }
 
 /// Ends a connection in such a way that the client sees its answer, though it may still be sending.
-async fn hang_up(mut tcp: Tcp) {
-    if poll_fn(|cx| Pin::new(&mut tcp).poll_close(cx))
+async fn hang_up<P: Platform>(mut stream: P::Stream, shard: &Shard<P>) {
+    if poll_fn(|cx| Pin::new(&mut stream).poll_close(cx))
         .await
         .is_ok()
     {
-        let discarded = discard(&mut tcp, DISCARD_MAX);
+        let discarded = discard(&mut stream, DISCARD_MAX);
+        let late = shard.sleep_until(shard.now().time.plus(DISCARD_MS));
         smol::future::or(
             async {
                 discarded.await;
             },
-            async {
-                Timer::after(Duration::from_secs(5)).await;
-            },
+            late,
         )
         .await;
     }
 }
 
-/// A TCP connection whose incoming bytes are seen by the scan first.
-struct Scanned {
-    tcp: Tcp,
-    course: Rc<Course>,
+/// A connection whose incoming bytes are seen by the scan first.
+struct Scanned<P: Platform> {
+    stream: P::Stream,
+    course: Rc<Course<P>>,
 }
 
-impl AsyncRead for Scanned {
+impl<P: Platform> AsyncRead for Scanned<P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let read = std::task::ready!(Pin::new(&mut self.tcp).poll_read(cx, buffer))?;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         self.course.read(buffer.get_mut(..read).unwrap_or_default());
         Poll::Ready(Ok(read))
     }
 }
 
-impl AsyncWrite for Scanned {
+impl<P: Platform> AsyncWrite for Scanned<P> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_close(cx)
+        Pin::new(&mut self.stream).poll_close(cx)
     }
 }

@@ -44,7 +44,7 @@ pub use self::asset::Asset;
 pub use self::counters::Counters;
 pub use self::credentials::{ApiKey, Credentials, SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenKey};
 pub use self::dev::{DEV_TOKEN_S, dev_token};
-pub use self::http::{Answer, Body, Respond};
+pub use self::http::{Answer, Body, Respond, serve};
 pub use self::listener::{Listener, ListenerLimits, Tcp};
 pub use self::origin::Origins;
 pub use self::platform::{Native, Platform};

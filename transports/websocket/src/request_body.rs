@@ -1,8 +1,7 @@
 //! The body of a request that brings JSON: its type, its size and the time that it may take.
 
-use std::time::Duration;
+use std::future::Future;
 
-use async_io::Timer;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -14,8 +13,8 @@ use crate::problem::{Code, Problem};
 /// The media type of one JSON text.
 pub(crate) const JSON: &str = "application/json";
 
-/// Reads all of a body of this type of JSON: at most `bytes_max` bytes, of which none is read where the length says more, within `ms`
-/// milliseconds.
+/// Reads all of a body of this type of JSON: at most `bytes_max` bytes, of which none is read where the length says more, before
+/// `late` ends, which it does after `ms` milliseconds.
 ///
 /// # Errors
 /// 415, 413, 408, or 400 where the body breaks off.
@@ -25,6 +24,7 @@ pub(crate) async fn read<B>(
     body: B,
     bytes_max: usize,
     ms: u64,
+    late: impl Future<Output = ()>,
 ) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes, Error: std::error::Error + Send + Sync + 'static>,
@@ -40,7 +40,7 @@ where
     }
     let collected = async { Some(Limited::new(body, bytes_max).collect().await) };
     let late = async {
-        Timer::after(Duration::from_millis(ms)).await;
+        late.await;
         None
     };
     match smol::future::or(Box::pin(collected), late).await {

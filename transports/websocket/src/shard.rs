@@ -12,7 +12,7 @@ use bytes::Bytes;
 use fanfare_core::{
     Answer, AuthError, ConnId, Delivery, Endpoint, Error, Fault, History, Hub, InboxView, Input,
     Now, Open, Page, Pattern, Principal, Publish, Query, Receipt, RoomId, StoreFailure,
-    SubscriptionId, TaskId, TaskView, Ticket, Token, UserId,
+    SubscriptionId, TaskId, TaskView, Ticket, Time, Token, UserId,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -356,6 +356,11 @@ impl<P: Platform> Shard<P> {
         if let Some(task) = task {
             task.detach();
         }
+    }
+
+    /// Ends when this shard's clock has reached `at`.
+    pub(crate) fn sleep_until(&self, at: Time) -> impl Future<Output = ()> {
+        self.driver.platform.sleep_until(at)
     }
 
     /// An HTTP request is under way, until the guard is dropped.
