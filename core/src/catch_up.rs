@@ -214,10 +214,10 @@ impl CatchUp {
         for cursor in &mut self.cursors {
             let position = bus.position(cursor.room);
             if position.epoch != cursor.epoch {
-                let gap = bus.unknown_position(cursor.room);
+                let (gap, frame) = protocol::begins_anew(bus, cursor.room);
                 cursor.epoch = position.epoch;
                 cursor.go_on(gap.to);
-                return Next::Frame(protocol::gap(cursor.room, &gap));
+                return Next::Frame(frame);
             }
             let Some(log) = bus.room_log(cursor.room) else {
                 continue;

@@ -1,6 +1,6 @@
 //! The wire: what a client may say, and what the server says about itself. `docs/protocol.md` is its description.
 
-use crate::bus::Read;
+use crate::bus::{EventBus, Read};
 use crate::close::{CloseCode, Retry};
 use crate::error::Error;
 use crate::event::{Draft, Retention};
@@ -354,13 +354,31 @@ pub(crate) fn left(room: RoomId, reason: LeftReason) -> Frame {
 }
 
 pub(crate) fn gap(room: RoomId, gap: &Gap) -> Frame {
+    gap_with(room, gap, None)
+}
+
+/// A gap, with what its user has unread now.
+pub(crate) fn gap_with(room: RoomId, gap: &Gap, unread: Option<usize>) -> Frame {
     #[derive(Serialize)]
     struct GapOf<'a> {
         room: RoomId,
         #[serde(flatten)]
         gap: &'a Gap,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unread: Option<usize>,
     }
-    frame("system:gap", &GapOf { room, gap })
+    frame("system:gap", &GapOf { room, gap, unread })
+}
+
+/// The room begins anew: what connections that are in it are told, a user's with what is unread now.
+pub(crate) fn begins_anew(bus: &EventBus, room: RoomId) -> (Gap, Frame) {
+    let gap = bus.unknown_position(room);
+    let unread = match room {
+        RoomId::User(user) => Some(bus.unread(user)),
+        RoomId::Task(_) => None,
+    };
+    let frame = gap_with(room, &gap, unread);
+    (gap, frame)
 }
 
 /// The reply to a message. A refusal is said also where the message had no `ref`.

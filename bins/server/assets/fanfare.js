@@ -400,9 +400,10 @@ export class Fanfare {
     entry.ready.reject(error);
   }
 
-  #skip({ room, epoch, to }, frame) {
+  #skip({ room, epoch, to, unread }, frame) {
     const entry = this.#rooms.get(room);
     if (!entry?.joined || this.#leaving.has(room)) return;
+    this.#unread = unread ?? this.#unread;
     entry.position = { epoch, seq: Number.isSafeInteger(to) ? to : null };
     this.#dispatch(frame);
   }

@@ -193,7 +193,7 @@ impl Hub {
             if members.is_empty() {
                 continue;
             }
-            let frame = protocol::gap(room, &self.bus.unknown_position(room));
+            let (_, frame) = protocol::begins_anew(&self.bus, room);
             for conn in members {
                 let session = self.sessions.get(conn);
                 let reads = session.and_then(|session| session.catch_up.as_ref());

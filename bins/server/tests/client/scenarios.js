@@ -159,8 +159,9 @@ const scenarios = {
     const gaps = [];
     client.on('system:gap', ({ data }) => gaps.push(data));
     await w.welcome({ epoch: 'new', seq: 3, recovered: false });
-    await w.say('gap', { room: 'user:7', epoch: 'new', from: 1, to: 2, reason: 'epoch' });
+    await w.say('gap', { room: 'user:7', epoch: 'new', from: 1, to: 2, reason: 'epoch', unread: 5 });
     equal(gaps.map(({ reason }) => reason), ['epoch']);
+    equal(client.unread, 5);
     await w.event('kept', { 'user:7': 3 });
     equal(w.ids(), ['kept']);
     equal(client.positions, { 'user:7': { epoch: 'new', seq: 3 } });

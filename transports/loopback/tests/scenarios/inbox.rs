@@ -3,7 +3,8 @@
 use crate::seqs;
 use fanfare_core::{Limits, Retention, Target, UserId};
 use fanfare_loopback::{
-    Client, Handshake, Settings, World, draft, event, gap, refusal, reply, task, user, welcome,
+    Client, Handshake, Received, Settings, World, draft, event, gap, refusal, reply, task, user,
+    welcome,
 };
 
 const ALICE: UserId = user(7);
@@ -411,6 +412,51 @@ fn a_device_whose_room_began_anew_while_it_was_away_gets_all_that_is_kept() {
     );
     world.expect(phone, gap(ALICE, 1, 0, "epoch"));
     assert_eq!(came(&mut world, phone), [1, 2]);
+}
+
+#[test]
+fn who_is_there_when_the_users_room_begins_anew_is_told_what_is_unread_now() {
+    let mut world = World::with(Settings {
+        limits: Limits {
+            log_bytes: 20_000,
+            outbox_bytes: 4_000,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    });
+    let phone = device(&mut world, "phone");
+    let slow = world.open(Handshake::notifications(ALICE).window_bytes(1));
+    world.settle();
+    world.stop_reading(slow);
+    for number in 1..=10 {
+        world.publish_to_user(
+            ALICE,
+            draft("user:notification", "x".repeat(1_000 + number)),
+        );
+    }
+    assert_eq!(came(&mut world, phone).len(), 10);
+    for _ in 0..30 {
+        world.publish_to_task(task(2), &[], draft("chat:message", "x".repeat(1_000)));
+    }
+    let anew = || gap(ALICE, 1, 0, "epoch").with("/data/unread", 0);
+    assert_eq!(world.inbox(ALICE).unread, 0);
+    world.expect(phone, anew());
+    world.resume_reading(slow);
+    // It has the beginning of what it was too slow for.
+    let mut told = Vec::new();
+    for it in world.received(slow) {
+        if let Received::System { kind, data } = it
+            && kind == "system:gap"
+        {
+            told.push((data["to"].clone(), data["unread"].clone()));
+        }
+    }
+    assert_eq!(told, [(0.into(), 0.into())]);
+    notify(&mut world, 1..=1);
+    world.expect(
+        phone,
+        event("user:notification").at(ALICE, 1).with("/unread", 1),
+    );
 }
 
 #[test]

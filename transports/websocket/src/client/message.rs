@@ -228,12 +228,15 @@ pub struct Gap {
     /// The first number that is missing.
     #[serde(default)]
     pub from: Option<Seq>,
-    /// The last number that is missing.
+    /// The last number that is missing. One below `from` where the room began anew, and has nothing yet.
     #[serde(default)]
     pub to: Option<Seq>,
     /// `trimmed`, `epoch` or `slow`.
     #[serde(default)]
     pub reason: String,
+    /// The user's unread notifications now, where the user's room began anew under a connection.
+    #[serde(default)]
+    pub unread: Option<u64>,
 }
 
 /// `system:reply`.
