@@ -235,6 +235,52 @@ fn a_body_that_is_announced_too_large_is_refused_before_it_is_sent() {
 }
 
 #[test]
+fn a_body_in_another_transfer_coding_is_not_taken_for_its_chunks() {
+    let mut scene = Scene::start(&[]);
+    let body = r#"{"type":"chat:message"}"#;
+    let post = |lines: &str| {
+        let key = bearer(API_KEY);
+        let head = format!("POST /v1/events HTTP/1.1\r\nHost: a\r\n{key}\r\n{JSON}\r\n{lines}");
+        format!("{head}\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+    };
+    for (lines, expected) in [
+        ("Transfer-Encoding: chunked", None),
+        ("Transfer-Encoding: Chunked", None),
+        ("Transfer-Encoding: gzip, chunked", Some("transfer_coding")),
+        (
+            "Transfer-Encoding: chunked, chunked",
+            Some("transfer_coding"),
+        ),
+        (
+            "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+            Some("transfer_coding"),
+        ),
+    ] {
+        let answer = scene.send(post(lines));
+        match expected {
+            None => assert_eq!(answer.status, 200, "{lines}"),
+            Some(code) => {
+                assert_eq!(answer.status, 501, "{lines}");
+                assert_eq!(answer.code(), code, "{lines}");
+            }
+        }
+    }
+    scene.assert_unharmed("all of them");
+}
+
+#[test]
+fn who_speaks_http_2_is_closed_without_an_answer() {
+    let server = Server::start(&[]);
+    let mut stream = server.connect();
+    stream
+        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        .unwrap();
+    let mut got = Vec::new();
+    stream.read_to_end(&mut got).unwrap();
+    assert_eq!(got, b"");
+}
+
+#[test]
 fn who_expects_100_continue_gets_it_where_the_body_is_wanted() {
     let server = Server::start(&[]);
     let body = r#"{"type":"chat:message"}"#;

@@ -11,6 +11,7 @@ use fanfare_core::{
 };
 use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST,
+    TRANSFER_ENCODING,
 };
 use http::request::Parts;
 use http::uri::Authority;
@@ -160,6 +161,10 @@ impl<P: Platform> Api<P> {
     ) -> Result<Answer, Problem> {
         if !names_its_host(head) {
             return Err(Refusal::Host.into());
+        }
+        if !sends_as_it_is(&head.headers) {
+            let detail = "of the transfer codings only `chunked` is known: send the body as it is";
+            return Err(Problem::new(Code::TransferCoding, detail));
         }
         let (route, id) = route.ok_or_else(Problem::not_found)?;
         let used = route.used();
@@ -523,6 +528,17 @@ fn names_its_host(head: &Parts) -> bool {
     match (hosts.next(), hosts.next()) {
         (None, _) => head.version < Version::HTTP_11,
         (Some(host), None) => host.is_empty() || is_authority(host),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether the body comes in no other coding than chunks, which RFC 9112, section 6.1, wants refused: hyper looks at the last
+/// one only.
+fn sends_as_it_is(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
 }

@@ -62,6 +62,7 @@ codes! {
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE,
     UpgradeRequired "upgrade_required" UPGRADE_REQUIRED,
     Internal "internal" INTERNAL_SERVER_ERROR,
+    TransferCoding "transfer_coding" NOT_IMPLEMENTED,
     Draining "draining" SERVICE_UNAVAILABLE,
     /// The store can't take or read it now.
     Unavailable "unavailable" SERVICE_UNAVAILABLE,
@@ -171,7 +172,8 @@ impl Problem {
             | Code::Internal
             | Code::Draining
             | Code::Unavailable
-            | Code::StoreFull => false,
+            | Code::StoreFull
+            | Code::TransferCoding => false,
         };
         distrust.then_some((self.code.name(), &self.detail))
     }
