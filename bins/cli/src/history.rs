@@ -61,6 +61,7 @@ fn gap(args: &args::History, at: &Position, epoch: &Epoch, seq: Seq) -> Option<G
         from,
         to,
         reason: reason.to_owned(),
+        unread: None,
     };
     let (from, to) = (at.seq.next(), seq.before());
     if at.epoch != *epoch {
