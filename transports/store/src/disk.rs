@@ -150,6 +150,12 @@ impl Device {
         Ok(crc32fast::hash(header).to_le_bytes() == *seal)
     }
 
+    /// Whether no other process has it open. Where that can't be asked, none has.
+    pub(crate) fn is_free(&self) -> bool {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        self.backend.try_lock_range(all.0, all.1).unwrap_or(true)
+    }
+
     /// Whether so many bytes can be written behind the end. They are gone again afterwards.
     pub(crate) fn has_space(&self, bytes: u64) -> bool {
         let Ok(end) = self.backend.len() else {

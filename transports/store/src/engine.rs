@@ -141,10 +141,14 @@ impl Engine {
         file: PathBuf,
         options: Options,
     ) -> Result<Self, Error> {
-        let whole = device.has_whole_header();
-        if !whole.map_err(|error| Error::io(&file, "read the file", error))? {
-            let what = "the header of its tables is not what was written".to_owned();
-            return Err(Error::Damaged { file, what });
+        // Before redb writes anything: a file that is damaged stays as it is.
+        if let Err(problem) = verify(&device) {
+            // What another process is just writing looks damaged.
+            return Err(if device.is_free() {
+                problem.of(&file, "open")
+            } else {
+                Error::Locked { file }
+            });
         }
         let (instance, tables) = start(disk, &file, &options, Tables::AreThere)?;
         let found = applied(&tables).and_then(|applied| log::recover(&device, applied));
@@ -418,6 +422,16 @@ fn find(backend: &dyn StorageBackend, file: &Path) -> Result<Option<Layout>, Err
             what: "its first block is not what was written, or the file is cut".to_owned(),
         }),
     }
+}
+
+/// Whether the header and the log are as they were written.
+fn verify(device: &Device) -> Result<(), Problem> {
+    let whole = device.has_whole_header();
+    if !whole.map_err(|error| Problem::Redb(StorageError::Io(error)))? {
+        let what = "the header of its tables is not what was written";
+        return Err(Problem::Damaged(what.to_owned()));
+    }
+    log::verify(device)
 }
 
 /// The last commit that the tables have.

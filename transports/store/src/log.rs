@@ -105,15 +105,19 @@ pub(crate) struct Found {
     pub(crate) last: Number,
 }
 
+/// Whether each record of the log is as it was written, and no sector is damaged.
+pub(crate) fn verify(device: &Device) -> Result<(), Problem> {
+    [0, 1]
+        .into_iter()
+        .try_for_each(|number| scan(&half(device, number)?).map(drop))
+}
+
 /// Reads the log of a store whose tables have everything up to `applied`.
 pub(crate) fn recover(device: &Device, applied: Number) -> Result<Found, Problem> {
-    let layout = device.layout();
     let mut records = Vec::new();
     let mut newest = applied;
-    for half in [0, 1] {
-        let mut bytes = vec![0; usize::try_from(layout.half()).unwrap_or(usize::MAX)];
-        let read = device.read_log(layout.half_at(half), &mut bytes);
-        read.map_err(|error| Problem::Redb(redb::StorageError::Io(error)))?;
+    for number in [0, 1] {
+        let bytes = half(device, number)?;
         records.extend(scan(&bytes)?);
         newest = newest.max(newest_in(&bytes));
     }
@@ -137,6 +141,15 @@ pub(crate) fn recover(device: &Device, applied: Number) -> Result<Found, Problem
         return Err(Problem::Damaged(what));
     }
     Ok(found)
+}
+
+/// The bytes of one of the two halves.
+fn half(device: &Device, number: u64) -> Result<Vec<u8>, Problem> {
+    let layout = device.layout();
+    let mut bytes = vec![0; usize::try_from(layout.half()).unwrap_or(usize::MAX)];
+    let read = device.read_log(layout.half_at(number), &mut bytes);
+    read.map_err(|error| Problem::Redb(redb::StorageError::Io(error)))?;
+    Ok(bytes)
 }
 
 /// The highest number that a sector of a half bears, whatever is before it.
