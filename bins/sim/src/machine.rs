@@ -118,8 +118,4 @@ impl Server {
     pub(crate) fn panics(&self) -> u64 {
         self.shard.counters().panics
     }
-
-    pub(crate) fn connections(&self) -> usize {
-        self.shard.connections()
-    }
 }

@@ -1,5 +1,9 @@
 //! `fanfare-sim`: the server that ships, its network and its clients in one seeded, deterministic simulation.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "of JSON, where what is absent is null"
+)]
 
 mod device;
 mod generate;

@@ -1,5 +1,10 @@
 //! The judges: fed with what was seen from outside, each says when its promise is broken. None shares code with the core.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "an oracle looks at what concerns its promise"
+)]
+
 mod answers;
 mod inbox;
 mod publishes;
@@ -254,6 +259,7 @@ mod tests {
         assert_eq!(judged(history), None);
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     fn each_oracle_complains_of_a_history_that_breaks_its_promise() {
         let live = || {

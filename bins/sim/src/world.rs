@@ -166,7 +166,8 @@ impl World {
                 *self.net.server.borrow_mut() = Some(server);
                 self.net.observe(Seen::Started);
             }
-            Err(error) => panic!("the server does not start: {error}"),
+            // Its key and secret are the simulation's own.
+            Err(error) => unreachable!("the server does not start: {error}"),
         }
     }
 

@@ -7,14 +7,17 @@ use serde_json::Value;
 use super::{Oracle, entered, rooms, said, text};
 use crate::history::{Conn, Seen};
 
-/// A device's cursor, once told, never goes back within an epoch, and never beyond the room's end.
+/// A user's device, and an epoch of the user's room.
+type Cursor = (u64, String, String);
+
+/// A device's cursor, once told, never goes back within an epoch: an ack said after that is answered with no less. Only a
+/// device has one.
 #[derive(Default)]
 pub(super) struct Acked {
     devices: BTreeMap<Conn, (u64, Option<String>)>,
-    /// References of acks that were not answered yet.
-    asked: BTreeMap<(Conn, String), ()>,
-    /// By user, device and epoch.
-    cursors: BTreeMap<(u64, String, String), u64>,
+    /// The cursors that were told when an ack was said which is not answered yet.
+    asked: BTreeMap<(Conn, String), BTreeMap<Cursor, u64>>,
+    told: BTreeMap<Cursor, u64>,
 }
 
 impl Oracle for Acked {
@@ -32,28 +35,29 @@ impl Oracle for Acked {
             Seen::Said { conn, text: words } => {
                 let op = said(words);
                 if op["op"] == "ack" {
-                    self.asked.insert((*conn, op["ref"].to_string()), ());
+                    let asked = (*conn, op["ref"].to_string());
+                    self.asked.insert(asked, self.told.clone());
                 }
             }
             Seen::Received { conn, frame } if frame["type"] == "system:reply" => {
                 let data = &frame["data"];
                 let asked = self.asked.remove(&(*conn, data["ref"].to_string()));
-                if asked.is_none() || data["ok"] != true {
+                let Some(told_before) = asked.filter(|_| data["ok"] == true) else {
                     return Ok(());
-                }
+                };
                 let Some((user, Some(device))) = self.devices.get(conn) else {
                     return Err("an ack of a connection without a device was taken".to_owned());
                 };
                 let seq = data["seq"].as_u64().ok_or("an ack that names no number")?;
                 let key = (*user, device.clone(), text(data, "/epoch").to_owned());
-                let known = self.cursors.entry(key).or_insert(seq);
-                if seq < *known {
-                    return Err(format!("the cursor was at {known} before"));
+                if let Some(before) = told_before.get(&key).filter(|before| seq < **before) {
+                    return Err(format!("the cursor was at {before} before"));
                 }
-                *known = seq;
+                let told = self.told.entry(key).or_default();
+                *told = seq.max(*told);
             }
             // Without a store, what was acknowledged ends with the server.
-            Seen::Started => self.cursors.clear(),
+            Seen::Started => self.told.clear(),
             _ => {}
         }
         Ok(())

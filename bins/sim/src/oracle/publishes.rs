@@ -64,24 +64,50 @@ impl Oracle for NoLeak {
     }
 }
 
+/// Room, epoch and number.
+type Places = BTreeMap<String, (String, u64)>;
+
 /// One id is one event: every retry is told the first, and nobody gets it as another.
 #[derive(Default)]
 pub(super) struct NotDoubled {
-    /// By its id: what the answers said, and whether one of them was the first.
-    answers: BTreeMap<String, (Value, bool)>,
+    /// By its id: what answers said, and whether one of them was the first. A server without a store knows no id of before
+    /// its start, and a room that begins anew has other numbers.
+    answers: BTreeMap<String, Vec<(Places, bool)>>,
     /// By room, epoch and id.
     seqs: BTreeMap<(String, String, String), u64>,
     epochs: BTreeMap<(crate::history::Conn, String), String>,
 }
 
 impl NotDoubled {
-    fn places(body: &Value) -> Value {
+    fn answered(&mut self, body: &Value) -> Result<(), String> {
         let rooms = body["rooms"].as_object().into_iter().flatten();
-        let rooms = rooms.map(|(room, at)| {
-            let place = serde_json::json!({"epoch": at["epoch"], "seq": at["seq"]});
-            (room.clone(), place)
-        });
-        rooms.collect::<serde_json::Map<_, _>>().into()
+        let places: Places = rooms
+            .map(|(room, at)| {
+                let seq = at["seq"].as_u64().unwrap_or_default();
+                (room.clone(), (text(at, "/epoch").to_owned(), seq))
+            })
+            .collect();
+        let is_first = body["duplicate"] != true;
+        let known = self
+            .answers
+            .entry(text(body, "/id").to_owned())
+            .or_default();
+        let same_epoch = |other: &Places| {
+            let mut rooms = places.iter();
+            rooms.any(|(room, (epoch, _))| other.get(room).is_some_and(|(of, _)| of == epoch))
+        };
+        match known.iter_mut().find(|(other, _)| same_epoch(other)) {
+            Some((other, _)) if *other != places => Err(format!("was {other:?} before")),
+            Some((_, was_first)) if is_first && *was_first => Err("was new before".to_owned()),
+            Some((_, was_first)) => {
+                *was_first |= is_first;
+                Ok(())
+            }
+            None => {
+                known.push((places, is_first));
+                Ok(())
+            }
+        }
     }
 }
 
@@ -92,22 +118,9 @@ impl Oracle for NotDoubled {
 
     fn see(&mut self, seen: &Seen) -> Result<(), String> {
         match seen {
-            // Without a store it knows no id of before.
-            Seen::Started => self.answers.clear(),
             Seen::Published {
                 status: 200, body, ..
-            } if body["id"].is_string() => {
-                let places = Self::places(body);
-                let is_first = body["duplicate"] != true;
-                let id = text(body, "/id").to_owned();
-                let (known, was_first) = self.answers.entry(id).or_insert((places.clone(), false));
-                if *known != places {
-                    return Err(format!("was {known} before"));
-                }
-                if is_first && std::mem::replace(was_first, true) {
-                    return Err("was new before".to_owned());
-                }
-            }
+            } if body["id"].is_string() => return self.answered(body),
             Seen::Received { conn, frame } => {
                 for (room, at) in super::entered(frame) {
                     let epoch = text(at, "/epoch").to_owned();
