@@ -126,7 +126,7 @@ impl ShardSeries {
     fn register(&self, registry: &mut Registry) {
         registry.register(
             "connections",
-            "WebSockets open now",
+            "WebSockets open now, those that are closing included",
             self.connections.clone(),
         );
         let mut counter = |name: &str, help: &str, counter: &Counter| {
@@ -145,20 +145,24 @@ impl ShardSeries {
         counter("connections_opened", "WebSockets opened", &self.opened);
         counter(
             "messages_read",
-            "Messages read from clients",
+            "Messages read from clients, without pings",
             &self.messages_read,
         );
         counter(
             "frames_written",
-            "Frames handed to the system in whole",
+            "Frames that went out whole, without answers to pings",
             &self.frames_written,
         );
         counter(
             "bytes_written",
-            "Bytes that the system took",
+            "Bytes that went out to WebSockets",
             &self.bytes_written,
         );
-        counter("writes", "Writes asked of the system", &self.writes);
+        counter(
+            "writes",
+            "System calls that were to write to WebSockets",
+            &self.writes,
+        );
         counter(
             "writes_blocked",
             "Writes that met a full socket",
@@ -171,7 +175,7 @@ impl ShardSeries {
         );
         counter(
             "panics",
-            "Tasks of a connection that ended in a panic",
+            "Tasks that ended in a panic, of a connection or the store",
             &self.panics,
         );
         counter(

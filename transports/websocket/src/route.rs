@@ -153,6 +153,7 @@ pub(crate) fn reads(method: &Method) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs;
 
     use super::*;
@@ -177,5 +178,20 @@ mod tests {
                 assert!(text.contains(&part), "{part}");
             }
         }
+    }
+
+    #[test]
+    fn docs_http_api_md_has_no_name_in_the_metrics_that_no_route_has() {
+        let text = fs::read_to_string(DOCUMENT).unwrap();
+        let (_, row) = text.split_once("| `fanfare_http_requests_total`").unwrap();
+        let (_, row) = row.split_once("Routes: ").unwrap();
+        let (row, _) = row.split_once(", and `none`").unwrap();
+        let written = row.split(", ").map(|name| name.trim_matches('`'));
+        let routes = Route::ALWAYS.into_iter().chain(Route::DEV);
+        let routes = routes.map(|(_, route)| route).chain([Route::Asset(0)]);
+        assert_eq!(
+            written.collect::<BTreeSet<_>>(),
+            routes.map(Route::name).collect()
+        );
     }
 }

@@ -228,7 +228,7 @@ pub struct Gap {
     /// The first number that is missing.
     #[serde(default)]
     pub from: Option<Seq>,
-    /// The last number that is missing. One below `from` where the room began anew, and has nothing yet.
+    /// The last number that is missing. One below `from` where nothing of `epoch` is missing.
     #[serde(default)]
     pub to: Option<Seq>,
     /// `trimmed`, `epoch` or `slow`.
