@@ -14,12 +14,14 @@ use std::fmt;
 pub struct Digest(u64);
 
 impl Digest {
-    pub(crate) const fn new() -> Self {
+    /// That of nothing.
+    #[must_use]
+    pub const fn new() -> Self {
         Self(0xcbf2_9ce4_8422_2325)
     }
 
-    /// FNV-1a: here nobody looks for collisions on purpose.
-    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+    /// Takes some bytes in. FNV-1a: here nobody looks for collisions on purpose.
+    pub fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
@@ -29,6 +31,12 @@ impl Digest {
 
     pub(crate) fn debug(&mut self, value: &impl fmt::Debug) {
         self.bytes(format!("{value:?}").as_bytes());
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

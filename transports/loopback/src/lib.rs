@@ -81,6 +81,8 @@ mod received;
 mod script;
 mod settings;
 mod store;
+mod stream;
+mod timeline;
 mod world;
 
 pub use client::Client;
@@ -94,4 +96,6 @@ pub use names::{draft, task, user};
 pub use observation::{Observation, Observed};
 pub use received::{Received, SeenEvent};
 pub use settings::{Settings, StoreSettings};
+pub use stream::{Conditions, Direction, Line, Stream};
+pub use timeline::{Sleep, Timeline};
 pub use world::{BackEnd, Backup, Restart, World};

@@ -1,0 +1,309 @@
+//! Draws a plan from a seed. Each kind of step and fault is off in a run, or has a weight of its own: a fixed mix never comes
+//! into the corners.
+
+use fastrand::Rng;
+
+use crate::plan::{
+    Bounds, Device, Endpoint, FORMAT, Fault, Kind, Network, Plan, Setting, Since, Step, Target,
+    Timed,
+};
+
+/// Milliseconds of the first phase.
+const FAULTS_MS: u64 = 10 * 60_000;
+
+/// The plan of this seed.
+pub(crate) fn generate(seed: u64) -> Plan {
+    let mut random = Rng::with_seed(seed);
+    let world = setting(&mut random);
+    let weights = Weights::draw(&mut random);
+    let mut steps = Vec::new();
+    for device in 0..world.devices.len() {
+        let at_ms = random.u64(..5_000);
+        let with = Since::Nothing;
+        steps.push(Timed {
+            at_ms,
+            step: Step::Connect { device, with },
+        });
+    }
+    let pace = [50, 400, 2_000, 8_000];
+    let pace = pace.get(random.usize(..pace.len())).copied().unwrap_or(400);
+    let mut at_ms = 0;
+    while steps.len() < 1_500 {
+        // Things come in bunches.
+        at_ms += if random.u8(..4) == 0 {
+            random.u64(..pace * 4)
+        } else {
+            random.u64(..20)
+        };
+        if at_ms > FAULTS_MS {
+            break;
+        }
+        let step = weights.step(&mut random, &world);
+        steps.push(Timed { at_ms, step });
+    }
+    steps.sort_by_key(|timed| timed.at_ms);
+    Plan {
+        format: FORMAT,
+        seed,
+        world,
+        steps,
+    }
+}
+
+fn pick<T: Copy>(random: &mut Rng, of: &[T]) -> Option<T> {
+    of.get(random.usize(..of.len().max(1))).copied()
+}
+
+fn network(random: &mut Rng) -> Network {
+    let latency = pick(random, &[[1, 1], [1, 40], [20, 300], [100, 3_000]]);
+    Network {
+        latency_ms: latency.unwrap_or([1, 1]),
+        bytes_per_ms: pick(random, &[1 << 20, 1_000, 50, 2]).unwrap_or(1_000),
+        window_bytes: pick(random, &[64 << 10, 4_096, 300]).unwrap_or(4_096),
+        chopped: random.bool(),
+    }
+}
+
+fn setting(random: &mut Rng) -> Setting {
+    let users = random.u64(1..=12);
+    let tasks = random.u32(1..=20);
+    let count = if random.bool() {
+        random.usize(3..=12)
+    } else {
+        random.usize(3..=60)
+    };
+    let devices = (0..count).map(|_| Device {
+        user: random.u64(1..=users),
+        name: pick(
+            random,
+            &[None, Some("phone"), Some("laptop"), Some("tablet")],
+        )
+        .flatten()
+        .map(str::to_owned),
+        endpoint: if random.bool() {
+            Endpoint::Chat {
+                task: random.u32(..tasks),
+            }
+        } else {
+            Endpoint::Notifications {}
+        },
+    });
+    let devices = devices.collect();
+    Setting {
+        faults_ms: FAULTS_MS,
+        tasks,
+        publishers: random.u32(1..=5),
+        devices,
+        network: network(random),
+        limits: Bounds {
+            task_log_events: pick(random, &[1_000, 8, 40]).unwrap_or(40),
+            user_log_events: pick(random, &[10_000, 12, 50]).unwrap_or(50),
+            outbox_bytes: pick(random, &[256 << 10, 4_000, 20_000]).unwrap_or(4_000),
+            log_bytes: pick(random, &[256 << 20, 256 << 20, 40_000]).unwrap_or(40_000),
+        },
+    }
+}
+
+/// How often each kind of step comes, beside the others.
+struct Weights(Vec<(u32, Draw)>);
+
+type Draw = fn(&mut Rng, &Setting) -> Step;
+
+impl Weights {
+    fn draw(random: &mut Rng) -> Self {
+        let kinds: [(u32, Draw); 18] = [
+            (60, publish),
+            (10, |random, world| Step::Repeat {
+                publisher: random.usize(..world.publishers.max(1) as usize),
+                lies: random.u8(..4) == 0,
+            }),
+            (10, |random, world| Step::Connect {
+                device: device(random, world),
+                with: since(random),
+            }),
+            (6, |random, world| Step::Leave {
+                device: device(random, world),
+                in_order: random.bool(),
+            }),
+            (10, |random, world| Step::Join {
+                device: device(random, world),
+                task: random.u32(..world.tasks),
+                with: since(random),
+            }),
+            (5, |random, world| Step::Part {
+                device: device(random, world),
+                task: random.u32(..world.tasks),
+            }),
+            (12, |random, world| Step::Ack {
+                device: device(random, world),
+                behind: random.i64(-2..5),
+            }),
+            (6, |random, world| Step::Read {
+                device: device(random, world),
+                behind: random.i64(-2..5),
+            }),
+            (10, |random, world| Step::Send {
+                device: device(random, world),
+                task: random.u32(..world.tasks),
+                ephemeral: random.u8(..4) == 0,
+            }),
+            (2, |random, world| Step::Babble {
+                device: device(random, world),
+                text: babble(random),
+            }),
+            (4, |random, world| Step::StopReading {
+                device: device(random, world),
+            }),
+            (5, |random, world| Step::ResumeReading {
+                device: device(random, world),
+            }),
+            (1, |random, world| Step::Disconnect {
+                user: world
+                    .devices
+                    .get(device(random, world))
+                    .map_or(1, |it| it.user),
+            }),
+            (6, |random, world| Step::Break {
+                device: device(random, world),
+                how: Fault::Reset {},
+            }),
+            (4, |random, world| Step::Break {
+                device: device(random, world),
+                how: fault(random),
+            }),
+            (1, |random, _| Step::Weather {
+                network: network(random),
+            }),
+            (1, |_, _| Step::Crash {}),
+            (1, |_, _| Step::Drain {}),
+        ];
+        // Publishing is always on; of the others about a third is off, and some come often.
+        let kinds = kinds
+            .into_iter()
+            .enumerate()
+            .map(|(number, (weight, draw))| {
+                let weight = match random.u8(..6) {
+                    0 | 1 if number > 0 => 0,
+                    2 => weight * 4,
+                    _ => weight,
+                };
+                (weight, draw)
+            });
+        Self(kinds.collect())
+    }
+
+    fn step(&self, random: &mut Rng, world: &Setting) -> Step {
+        let all: u32 = self.0.iter().map(|(weight, _)| weight).sum();
+        let mut drawn = random.u32(..all.max(1));
+        for (weight, draw) in &self.0 {
+            if drawn < *weight {
+                return draw(random, world);
+            }
+            drawn -= weight;
+        }
+        publish(random, world)
+    }
+}
+
+fn device(random: &mut Rng, world: &Setting) -> usize {
+    random.usize(..world.devices.len().max(1))
+}
+
+fn since(random: &mut Rng) -> Since {
+    match random.u8(..10) {
+        0 => Since::Foreign,
+        1 => Since::Future,
+        2 | 3 => Since::Nothing,
+        _ => Since::Positions,
+    }
+}
+
+fn fault(random: &mut Rng) -> Fault {
+    let up = random.bool();
+    match random.u8(..4) {
+        0 => Fault::BlackHole {},
+        1 => Fault::OneWay { up },
+        _ => Fault::Stall {
+            up,
+            for_ms: random.u64(1..90_000),
+        },
+    }
+}
+
+fn publish(random: &mut Rng, world: &Setting) -> Step {
+    let user = |random: &mut Rng| {
+        world
+            .devices
+            .get(device(random, world))
+            .map_or(1, |it| it.user)
+    };
+    let to = if random.u8(..3) == 0 {
+        Target::User { user: user(random) }
+    } else {
+        let mut users: Vec<u64> = (0..random.usize(..3)).map(|_| user(random)).collect();
+        users.sort_unstable();
+        users.dedup();
+        Target::Task {
+            task: random.u32(..world.tasks),
+            users,
+        }
+    };
+    let life = [
+        "created",
+        "created",
+        "started",
+        "started",
+        "status",
+        "status",
+        "completed",
+        "failed",
+        "cancelled",
+        "deleted",
+    ];
+    let kind = match (random.u8(..10), &to) {
+        (0, _) => Kind::Ephemeral {
+            key: random.bool().then(|| random.u8(..3)),
+        },
+        (1..=3, Target::Task { .. }) => Kind::Life {
+            event: pick(random, &life).unwrap_or("created").to_owned(),
+        },
+        _ => Kind::Note {},
+    };
+    Step::Publish {
+        publisher: random.usize(..world.publishers.max(1) as usize),
+        to,
+        kind,
+        bytes: pick(random, &[0, 0, 60, 900]).unwrap_or(0),
+        insists: random.bool(),
+    }
+}
+
+fn babble(random: &mut Rng) -> String {
+    let texts = [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{\"op\":5}",
+        "{\"op\":\"fly\"}",
+        "{\"op\":\"ack\",\"seq\":-1,\"ref\":1}",
+        "{\"op\":\"join\",\"room\":\"task:1\",\"ref\":2}",
+        "{\"op\":\"join\",\"room\":\"user:1\",\"ref\":3}",
+        "{\"op\":\"read\",\"ref\":4}",
+        "{\"op\":\"ack\",\"seq\":9007199254740993,\"ref\":5}",
+        "{\"op\":\"send\",\"room\":\"user:1\",\"type\":\"chat:message\",\"ref\":6}",
+        "{\"op\":\"send\",\"room\":\"x\",\"type\":\"system:welcome\",\"ref\":7}",
+    ];
+    pick(random, &texts).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_is_one_plan_and_another_is_another() {
+        assert_eq!(generate(7), generate(7));
+        assert_ne!(generate(7).steps, generate(8).steps);
+    }
+}

@@ -1,0 +1,143 @@
+//! What could be seen from outside: all that the oracles know.
+
+use std::fmt;
+
+use fanfare_core::Time;
+use serde_json::Value;
+
+/// A connection of a device, counted from the world's begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Conn {
+    pub(crate) device: usize,
+    pub(crate) number: u64,
+}
+
+/// A room's position as a client holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) epoch: String,
+    pub(crate) seq: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Seen {
+    /// A handshake succeeded, with these positions.
+    Opened {
+        conn: Conn,
+        user: u64,
+        /// Of the device.
+        name: Option<String>,
+        since: Vec<(String, Place)>,
+    },
+    /// It failed with this status.
+    Refused {
+        device: usize,
+        status: u16,
+    },
+    /// A text came.
+    Received {
+        conn: Conn,
+        frame: Value,
+    },
+    /// A client is about to send a text.
+    Said {
+        conn: Conn,
+        text: String,
+    },
+    /// The connection is over for the client: by a close frame with this code, or without one.
+    Closed {
+        conn: Conn,
+        code: Option<u16>,
+    },
+    /// A client is about to go.
+    Leaves {
+        conn: Conn,
+    },
+    /// A back end is about to send a request: the first time, or again.
+    Publishing {
+        number: u64,
+        path: String,
+        body: Value,
+    },
+    /// It has the answer.
+    Published {
+        number: u64,
+        status: u16,
+        body: Value,
+    },
+    /// It has none, and will not ask again.
+    Unanswered {
+        number: u64,
+    },
+    /// A back end disconnects a user.
+    Disconnecting {
+        user: u64,
+    },
+    /// What was found at the end: a room's log, or an inbox.
+    Found {
+        path: String,
+        body: Value,
+    },
+    /// A server begins: nothing of the one before is there.
+    Started,
+    Crashed,
+    Drains,
+    /// From now on there are no faults.
+    Healed,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Observation {
+    pub(crate) time: Time,
+    pub(crate) seen: Seen,
+}
+
+impl fmt::Display for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.time.as_millis();
+        write!(f, "t={}.{:03}s ", millis / 1_000, millis % 1_000)?;
+        match &self.seen {
+            Seen::Opened {
+                conn, user, since, ..
+            } => {
+                let since: Vec<String> = since
+                    .iter()
+                    .map(|(room, at)| format!("{room}@{}:{}", at.epoch, at.seq))
+                    .collect();
+                write!(f, "{conn} of user {user} opens {}", since.join(","))
+            }
+            Seen::Refused { device, status } => write!(f, "device {device} is refused: {status}"),
+            Seen::Received { conn, frame } => write!(f, "{conn} <- {frame}"),
+            Seen::Said { conn, text } => write!(f, "{conn} -> {text}"),
+            Seen::Closed {
+                conn,
+                code: Some(code),
+            } => write!(f, "{conn} is closed: {code}"),
+            Seen::Closed { conn, code: None } => write!(f, "{conn} is lost"),
+            Seen::Leaves { conn } => write!(f, "{conn} leaves"),
+            Seen::Publishing { number, path, body } => {
+                write!(f, "publish {number}: POST {path} {body}")
+            }
+            Seen::Published {
+                number,
+                status,
+                body,
+            } => {
+                write!(f, "publish {number}: {status} {body}")
+            }
+            Seen::Unanswered { number } => write!(f, "publish {number}: no answer"),
+            Seen::Disconnecting { user } => write!(f, "user {user} is disconnected"),
+            Seen::Found { path, body } => write!(f, "GET {path}: {body}"),
+            Seen::Started => f.write_str("the server starts"),
+            Seen::Crashed => f.write_str("the server crashes"),
+            Seen::Drains => f.write_str("the server drains"),
+            Seen::Healed => f.write_str("all faults end"),
+        }
+    }
+}
+
+impl fmt::Display for Conn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "device {}, connection {}", self.device, self.number)
+    }
+}

@@ -1,0 +1,121 @@
+//! A server on a machine of its own: the shipped shard and HTTP API, over simulated streams and clocks.
+
+use std::rc::Rc;
+
+use fanfare_core::{Hub, Limits, Now, Time, Wall};
+use fanfare_loopback::{Stream, Timeline};
+use fanfare_websocket::{
+    Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Platform, Shard, SocketLimits, TokenKey,
+    serve,
+};
+use smol::LocalExecutor;
+
+use crate::plan::Bounds;
+
+/// The wall clock's time when a world begins: 2026-01-01, 00:00 UTC.
+pub(crate) const BEGINNING: Wall = Wall::from_unix_millis(1_767_225_600_000);
+pub(crate) const API_KEY: &str = "the key of all back ends of the simulation";
+const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
+/// Milliseconds that clients have to leave when a server drains.
+const DRAIN_MS: u64 = 10_000;
+
+/// Both clocks of a machine that was started at some time.
+#[derive(Debug)]
+pub(crate) struct Clocks {
+    timeline: Timeline,
+    started: Time,
+}
+
+impl Platform for Clocks {
+    type Stream = Stream;
+
+    fn now(&self) -> Now {
+        let now = self.timeline.now();
+        Now {
+            time: Time::from_millis(now.since(self.started)),
+            wall: BEGINNING.plus(now.as_millis()),
+        }
+    }
+
+    fn sleep_until(&self, at: Time) -> impl Future<Output = ()> {
+        self.timeline.sleep_until(self.started.plus(at.as_millis()))
+    }
+}
+
+/// A server that runs. Dropping it is `kill -9`.
+pub(crate) struct Server {
+    executor: Rc<LocalExecutor<'static>>,
+    shard: Shard<Clocks>,
+    api: Rc<Api<Clocks>>,
+}
+
+/// Who may: the same in every life of the server.
+pub(crate) fn credentials() -> Result<Credentials, fanfare_websocket::Error> {
+    Ok(Credentials {
+        tokens: TokenKey::new(SECRET)?,
+        api_key: ApiKey::new(API_KEY)?,
+    })
+}
+
+impl Server {
+    pub(crate) fn start(
+        timeline: &Timeline,
+        seed: [u8; 32],
+        bounds: &Bounds,
+    ) -> Result<Self, fanfare_websocket::Error> {
+        let limits = Limits {
+            task_log_events: bounds.task_log_events,
+            user_log_events: bounds.user_log_events,
+            outbox_bytes: bounds.outbox_bytes,
+            log_bytes: bounds.log_bytes,
+            ..Limits::default()
+        };
+        let executor = Rc::new(LocalExecutor::new());
+        let clocks = Clocks {
+            timeline: timeline.clone(),
+            started: timeline.now(),
+        };
+        let known = credentials()?;
+        let verify =
+            move |token: &fanfare_core::Token, now: Now| known.client(token.expose(), now.wall);
+        let hub = Hub::new(limits, seed);
+        let shard = Shard::new(hub, clocks, SocketLimits::default(), verify, &executor);
+        let api = Api::new(shard.clone(), credentials()?, ApiOptions::default());
+        Ok(Self {
+            executor,
+            shard,
+            api: Rc::new(api),
+        })
+    }
+
+    /// Takes a connection.
+    pub(crate) fn accept(&self, stream: Stream) {
+        let served = serve(
+            stream,
+            self.shard.clone(),
+            Rc::clone(&self.api),
+            ListenerLimits::default(),
+        );
+        self.executor.spawn(served).detach();
+    }
+
+    /// Does a piece of work. Whether there was any.
+    pub(crate) fn tick(&self) -> bool {
+        self.executor.try_tick()
+    }
+
+    /// Begins to end in order; `ended` is called when it has.
+    pub(crate) fn drain(&self, ended: impl FnOnce() + 'static) {
+        let shard = self.shard.clone();
+        let drained = async move {
+            shard.drain(DRAIN_MS).await;
+            ended();
+        };
+        self.executor.spawn(drained).detach();
+    }
+
+    /// Tasks that ended in a panic.
+    pub(crate) fn panics(&self) -> u64 {
+        self.shard.counters().panics
+    }
+}

@@ -1,0 +1,426 @@
+//! The judges: fed with what was seen from outside, each says when its promise is broken. None shares code with the core.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "an oracle looks at what concerns its promise"
+)]
+
+mod answers;
+mod inbox;
+mod publishes;
+mod rooms;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::history::{Observation, Seen};
+
+/// A promise, and what it has seen so far.
+trait Oracle {
+    /// The same in the code, in what is printed, and in `docs/simulation.md`.
+    fn name(&self) -> &'static str;
+
+    /// The next thing that was seen; an error says how it breaks the promise.
+    fn see(&mut self, seen: &Seen) -> Result<(), String>;
+
+    /// Nothing more will be seen.
+    fn end(&mut self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A promise that was broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Broken {
+    pub(crate) oracle: &'static str,
+    pub(crate) what: String,
+    /// When that was seen.
+    pub(crate) at: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}\n  {}", self.oracle, self.what, self.at)
+    }
+}
+
+/// All of them.
+pub(crate) struct Oracles(Vec<Box<dyn Oracle>>);
+
+impl Default for Oracles {
+    fn default() -> Self {
+        Self(vec![
+            Box::<rooms::Order>::default(),
+            Box::<rooms::NoSilentGap>::default(),
+            Box::<rooms::NoDouble>::default(),
+            Box::<rooms::NothingAfterLeaving>::default(),
+            Box::<rooms::Delivered>::default(),
+            Box::<publishes::NoLeak>::default(),
+            Box::<publishes::NotDoubled>::default(),
+            Box::<publishes::Kept>::default(),
+            Box::<publishes::Terminal>::default(),
+            Box::<inbox::Acked>::default(),
+            Box::<inbox::Unread>::default(),
+            Box::<answers::Answered>::default(),
+        ])
+    }
+}
+
+impl Oracles {
+    pub(crate) fn see(&mut self, it: &Observation) -> Result<(), Broken> {
+        for oracle in &mut self.0 {
+            oracle.see(&it.seen).map_err(|what| Broken {
+                oracle: oracle.name(),
+                what,
+                at: it.to_string(),
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end(&mut self) -> Result<(), Broken> {
+        for oracle in &mut self.0 {
+            oracle.end().map_err(|what| Broken {
+                oracle: oracle.name(),
+                what,
+                at: "at the end".to_owned(),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The rooms of an event with its number in each; none of what is no event.
+fn rooms(frame: &Value) -> impl Iterator<Item = (&str, u64)> {
+    let rooms = frame["rooms"].as_object().into_iter().flatten();
+    rooms.map(|(room, seq)| (room.as_str(), seq.as_u64().unwrap_or_default()))
+}
+
+/// The same, of events that are kept.
+fn kept(frame: &Value) -> impl Iterator<Item = (&str, u64)> {
+    let is_kept = frame["ephemeral"] != true;
+    rooms(frame).filter(move |_| is_kept)
+}
+
+/// A text in a frame, or nothing.
+fn text<'f>(frame: &'f Value, pointer: &str) -> &'f str {
+    frame
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// What a client said, where it is JSON.
+fn said(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// The rooms into which a frame lets a connection: of a welcome all that it names, or the one that was joined.
+fn entered(frame: &Value) -> Vec<(&str, &Value)> {
+    match text(frame, "/type") {
+        "system:welcome" => {
+            let rooms = frame["data"]["rooms"].as_object().into_iter().flatten();
+            rooms.map(|(room, at)| (room.as_str(), at)).collect()
+        }
+        "system:joined" => vec![(text(frame, "/data/room"), &frame["data"])],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Conn, Place};
+    use serde_json::json;
+
+    const ROOM: &str = "user:7";
+    const CONN: Conn = Conn {
+        device: 0,
+        number: 1,
+    };
+
+    fn opened(since: Option<(&str, u64)>) -> Seen {
+        let since = since.map(|(epoch, seq)| {
+            let epoch = epoch.to_owned();
+            (ROOM.to_owned(), Place { epoch, seq })
+        });
+        Seen::Opened {
+            conn: CONN,
+            user: 7,
+            name: Some("phone".to_owned()),
+            since: since.into_iter().collect(),
+        }
+    }
+
+    fn frame(frame: Value) -> Seen {
+        Seen::Received { conn: CONN, frame }
+    }
+
+    fn welcome(epoch: &str, seq: u64, recovered: Option<bool>) -> Seen {
+        let mut at = json!({"epoch": epoch, "seq": seq});
+        if let Some(recovered) = recovered {
+            at["recovered"] = json!(recovered);
+        }
+        frame(
+            json!({"type": "system:welcome", "data": {"rooms": {ROOM: at}, "inbox": {"unread": 0}}}),
+        )
+    }
+
+    fn event(seq: u64, id: &str) -> Seen {
+        frame(
+            json!({"type": "note:added", "id": id, "rooms": {ROOM: seq}, "unread": seq,
+            "data": {"mark": seq, "to": [ROOM]}}),
+        )
+    }
+
+    fn publishing(number: u64, mark: u64) -> Seen {
+        Seen::Publishing {
+            number,
+            path: "/v1/users/7/events".to_owned(),
+            body: json!({"type": "note:added", "id": format!("p{number}"), "data": {"mark": mark, "to": [ROOM]}}),
+        }
+    }
+
+    fn published(number: u64, seq: u64, duplicate: bool) -> Seen {
+        Seen::Published {
+            number,
+            status: 200,
+            body: json!({"id": format!("p{number}"), "duplicate": duplicate,
+                "rooms": {ROOM: {"epoch": "e", "seq": seq, "connected": 1}}}),
+        }
+    }
+
+    fn found(seq: u64, ids: &[&str]) -> Seen {
+        let events = ids.iter().zip(1_u64..).map(|(id, seq)| {
+            json!({"type": "note:added", "id": id, "rooms": {ROOM: seq}, "data": {"mark": seq, "to": [ROOM]}})
+        });
+        let events: Vec<Value> = events.collect();
+        Seen::Found {
+            path: "/v1/users/7/events".to_owned(),
+            body: json!({"room": ROOM, "epoch": "e", "first": 1, "seq": seq, "events": events, "next": null}),
+        }
+    }
+
+    fn inbox(seq: u64, unread: u64) -> Seen {
+        Seen::Found {
+            path: "/v1/users/7/inbox".to_owned(),
+            body: json!({"room": ROOM, "epoch": "e", "seq": seq, "unread": unread}),
+        }
+    }
+
+    fn said(text: &str) -> Seen {
+        Seen::Said {
+            conn: CONN,
+            text: text.to_owned(),
+        }
+    }
+
+    fn reply(data: Value) -> Seen {
+        frame(json!({"type": "system:reply", "data": data}))
+    }
+
+    /// Which oracle complains of a history, and of what.
+    fn judged(history: Vec<Seen>) -> Option<&'static str> {
+        let mut oracles = Oracles::default();
+        for seen in history {
+            let it = Observation {
+                time: fanfare_core::Time::default(),
+                seen,
+            };
+            if let Err(broken) = oracles.see(&it) {
+                return Some(broken.oracle);
+            }
+        }
+        oracles.end().err().map(|broken| broken.oracle)
+    }
+
+    #[test]
+    fn a_history_as_it_should_be_has_no_complaint() {
+        let history = vec![
+            Seen::Started,
+            opened(None),
+            welcome("e", 0, None),
+            publishing(1, 1),
+            event(1, "p1"),
+            published(1, 1, false),
+            publishing(1, 1),
+            published(1, 1, true),
+            said(r#"{"op":"ack","ref":1,"seq":1}"#),
+            reply(json!({"ref": 1, "ok": true, "epoch": "e", "seq": 1})),
+            Seen::Closed {
+                conn: CONN,
+                code: None,
+            },
+            Seen::Healed,
+            found(1, &["p1"]),
+            inbox(1, 1),
+        ];
+        assert_eq!(judged(history), None);
+    }
+
+    #[expect(clippy::too_many_lines, reason = "a table")]
+    #[test]
+    fn each_oracle_complains_of_a_history_that_breaks_its_promise() {
+        let live = || {
+            vec![
+                Seen::Started,
+                opened(None),
+                welcome("e", 0, None),
+                publishing(1, 1),
+                publishing(2, 2),
+            ]
+        };
+        let with = |more: Vec<Seen>| [live(), more].concat();
+        let other = || {
+            let mut other = event(1, "p2");
+            if let Seen::Received { conn, .. } = &mut other {
+                conn.number = 2;
+            }
+            let mut first = opened(None);
+            if let Seen::Opened { conn, .. } = &mut first {
+                conn.number = 2;
+            }
+            let mut hello = welcome("e", 0, None);
+            if let Seen::Received { conn, .. } = &mut hello {
+                conn.number = 2;
+            }
+            vec![event(1, "p1"), first, hello, other]
+        };
+        let life = |id: &str, seq: u64, kind: &str| json!({"type": kind, "id": id, "rooms": {"task:t": seq}, "data": {"mark": seq, "to": ["task:t"]}});
+        let ended_twice = Seen::Found {
+            path: "/v1/tasks/t/events".to_owned(),
+            body: json!({"room": "task:t", "epoch": "e", "first": 1, "seq": 2, "next": null,
+                "events": [life("a", 1, "task:completed"), life("b", 2, "task:failed")]}),
+        };
+        let cases = [
+            ("order", with(vec![event(1, "p1"), event(1, "p2")])),
+            ("order", with(other())),
+            ("no_silent_gap", with(vec![event(2, "p2")])),
+            (
+                "no_silent_gap",
+                vec![
+                    opened(Some(("e", 1))),
+                    welcome("e", 4, Some(false)),
+                    publishing(1, 5),
+                    event(5, "p1"),
+                ],
+            ),
+            (
+                "no_double",
+                vec![
+                    opened(Some(("e", 3))),
+                    welcome("e", 3, None),
+                    publishing(1, 2),
+                    event(2, "p1"),
+                ],
+            ),
+            (
+                "nothing_after_leaving",
+                with(vec![
+                    frame(
+                        json!({"type": "system:left", "data": {"room": ROOM, "reason": "asked"}}),
+                    ),
+                    event(1, "p1"),
+                ]),
+            ),
+            (
+                "nothing_after_leaving",
+                with(vec![
+                    frame(json!({"type": "system:goodbye", "data": {"code": 4503}})),
+                    event(1, "p1"),
+                ]),
+            ),
+            (
+                "no_leak",
+                with(vec![
+                    event(1, "p9"),
+                    frame(json!({"type": "note:added", "id": "p2",
+                "rooms": {ROOM: 2}, "data": {"mark": 2, "to": ["user:8"]}})),
+                ]),
+            ),
+            (
+                "no_leak",
+                with(vec![frame(
+                    json!({"type": "note:other", "id": "p1", "rooms": {ROOM: 1},
+                "data": {"mark": 1, "to": [ROOM]}}),
+                )]),
+            ),
+            (
+                "not_doubled",
+                with(vec![
+                    published(1, 1, false),
+                    publishing(1, 1),
+                    published(1, 1, false),
+                ]),
+            ),
+            (
+                "not_doubled",
+                with(vec![
+                    published(1, 1, false),
+                    publishing(1, 1),
+                    published(1, 2, true),
+                ]),
+            ),
+            ("not_doubled", with(vec![event(1, "p1"), event(2, "p1")])),
+            (
+                "kept",
+                with(vec![
+                    event(1, "p1"),
+                    published(1, 1, false),
+                    Seen::Unanswered { number: 2 },
+                    found(1, &["p7"]),
+                ]),
+            ),
+            (
+                "kept",
+                with(vec![
+                    event(1, "p1"),
+                    published(1, 1, false),
+                    Seen::Unanswered { number: 2 },
+                    found(0, &[]),
+                ]),
+            ),
+            ("terminal", vec![ended_twice]),
+            (
+                "acked",
+                with(vec![
+                    said(r#"{"op":"ack","ref":1,"seq":5}"#),
+                    reply(json!({"ref": 1, "ok": true, "epoch": "e", "seq": 5})),
+                    said(r#"{"op":"ack","ref":2,"seq":1}"#),
+                    reply(json!({"ref": 2, "ok": true, "epoch": "e", "seq": 1})),
+                ]),
+            ),
+            ("unread", with(vec![event(1, "p1"), inbox(1, 3)])),
+            (
+                "answered",
+                with(vec![
+                    said(r#"{"op":"ping","ref":1}"#),
+                    reply(json!({"ref": 1, "ok": true})),
+                    reply(json!({"ref": 1, "ok": true})),
+                ]),
+            ),
+            (
+                "answered",
+                with(vec![
+                    event(1, "p1"),
+                    published(1, 1, false),
+                    found(1, &["p1"]),
+                    inbox(1, 1),
+                ]),
+            ),
+            (
+                "delivered",
+                with(vec![
+                    event(1, "p1"),
+                    published(1, 1, false),
+                    published(2, 2, false),
+                    found(2, &["p1", "p2"]),
+                ]),
+            ),
+        ];
+        for (number, (oracle, history)) in cases.into_iter().enumerate() {
+            assert_eq!(judged(history), Some(oracle), "case {number}");
+        }
+    }
+}

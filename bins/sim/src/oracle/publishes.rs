@@ -1,0 +1,247 @@
+//! What becomes of what was published.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{Oracle, kept, rooms, said, text};
+use crate::history::Seen;
+
+/// Who gets an event is in one of its rooms, and it is as it was published.
+#[derive(Default)]
+pub(super) struct NoLeak {
+    /// By their marks: type and data.
+    published: BTreeMap<u64, (String, Value)>,
+    users: BTreeMap<crate::history::Conn, u64>,
+}
+
+impl NoLeak {
+    fn learn(&mut self, event: &Value) {
+        if let Some(mark) = event["data"]["mark"].as_u64() {
+            let fact = (text(event, "/type").to_owned(), event["data"].clone());
+            self.published.entry(mark).or_insert(fact);
+        }
+    }
+}
+
+impl Oracle for NoLeak {
+    fn name(&self) -> &'static str {
+        "no_leak"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        match seen {
+            Seen::Opened { conn, user, .. } => {
+                self.users.insert(*conn, *user);
+            }
+            Seen::Publishing { body, .. } => self.learn(body),
+            Seen::Said { text: words, .. } => self.learn(&said(words)),
+            Seen::Received { conn, frame } => {
+                let own = self.users.get(conn).map(|user| format!("user:{user}"));
+                for (room, _) in rooms(frame) {
+                    if room.starts_with("user:") && own.as_deref() != Some(room) {
+                        return Err(format!("came through {room} to another user"));
+                    }
+                    let to = &frame["data"]["to"];
+                    if to
+                        .as_array()
+                        .is_some_and(|to| !to.iter().any(|it| it == room))
+                    {
+                        return Err(format!("came through {room}, and was published to {to}"));
+                    }
+                }
+                if let Some(mark) = frame["data"]["mark"].as_u64() {
+                    let fact = self.published.get(&mark);
+                    let (kind, data) = fact.ok_or("nobody published this")?;
+                    if frame["type"] != **kind || frame["data"] != *data {
+                        return Err(format!("is not what was published: {kind} {data}"));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Room, epoch and number.
+type Places = BTreeMap<String, (String, u64)>;
+
+/// One id is one event: every retry is told the first, and nobody gets it as another.
+#[derive(Default)]
+pub(super) struct NotDoubled {
+    /// By its id: what answers said, and whether one of them was the first. A server without a store knows no id of before
+    /// its start, and a room that begins anew has other numbers.
+    answers: BTreeMap<String, Vec<(Places, bool)>>,
+    /// By room, epoch and id.
+    seqs: BTreeMap<(String, String, String), u64>,
+    epochs: BTreeMap<(crate::history::Conn, String), String>,
+}
+
+impl NotDoubled {
+    fn answered(&mut self, body: &Value) -> Result<(), String> {
+        let rooms = body["rooms"].as_object().into_iter().flatten();
+        let places: Places = rooms
+            .map(|(room, at)| {
+                let seq = at["seq"].as_u64().unwrap_or_default();
+                (room.clone(), (text(at, "/epoch").to_owned(), seq))
+            })
+            .collect();
+        let is_first = body["duplicate"] != true;
+        let known = self
+            .answers
+            .entry(text(body, "/id").to_owned())
+            .or_default();
+        let same_epoch = |other: &Places| {
+            let mut rooms = places.iter();
+            rooms.any(|(room, (epoch, _))| other.get(room).is_some_and(|(of, _)| of == epoch))
+        };
+        match known.iter_mut().find(|(other, _)| same_epoch(other)) {
+            Some((other, _)) if *other != places => Err(format!("was {other:?} before")),
+            Some((_, was_first)) if is_first && *was_first => Err("was new before".to_owned()),
+            Some((_, was_first)) => {
+                *was_first |= is_first;
+                Ok(())
+            }
+            None => {
+                known.push((places, is_first));
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Oracle for NotDoubled {
+    fn name(&self) -> &'static str {
+        "not_doubled"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        match seen {
+            Seen::Published {
+                status: 200, body, ..
+            } if body["id"].is_string() => return self.answered(body),
+            Seen::Received { conn, frame } => {
+                for (room, at) in super::entered(frame) {
+                    let epoch = text(at, "/epoch").to_owned();
+                    self.epochs.insert((*conn, room.to_owned()), epoch);
+                }
+                if frame["type"] == "system:gap" {
+                    let room = text(frame, "/data/room").to_owned();
+                    self.epochs
+                        .insert((*conn, room), text(frame, "/data/epoch").to_owned());
+                }
+                for (room, seq) in kept(frame) {
+                    let epoch = self.epochs.get(&(*conn, room.to_owned()));
+                    let id = text(frame, "/id").to_owned();
+                    let key = (room.to_owned(), epoch.cloned().unwrap_or_default(), id);
+                    let known = *self.seqs.entry(key).or_insert(seq);
+                    if known != seq {
+                        return Err(format!("{room} has it as {known} and as {seq}"));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What was answered with 200 is in the history of its rooms, as long as these keep it and their epoch.
+#[derive(Default)]
+pub(super) struct Kept {
+    ephemeral: BTreeSet<u64>,
+    /// By room and epoch: number and id.
+    answered: BTreeMap<(String, String), BTreeMap<u64, String>>,
+}
+
+impl Oracle for Kept {
+    fn name(&self) -> &'static str {
+        "kept"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        match seen {
+            Seen::Publishing { number, body, .. } if body["ephemeral"] == true => {
+                self.ephemeral.insert(*number);
+            }
+            Seen::Published {
+                number,
+                status: 200,
+                body,
+            } if !self.ephemeral.contains(number) => {
+                for (room, at) in body["rooms"].as_object().into_iter().flatten() {
+                    let key = (room.clone(), text(at, "/epoch").to_owned());
+                    let seq = at["seq"].as_u64().unwrap_or_default();
+                    let id = text(body, "/id").to_owned();
+                    self.answered.entry(key).or_default().insert(seq, id);
+                }
+            }
+            Seen::Found { body, .. } => {
+                let key = (
+                    text(body, "/room").to_owned(),
+                    text(body, "/epoch").to_owned(),
+                );
+                let Some(answered) = self.answered.get_mut(&key) else {
+                    return Ok(());
+                };
+                let head = body["seq"].as_u64().unwrap_or_default();
+                if let Some((beyond, id)) = answered.range(head + 1..).next() {
+                    return Err(format!(
+                        "{} ends at {head}, and {id} was answered as {beyond}",
+                        key.0
+                    ));
+                }
+                for event in body["events"].as_array().into_iter().flatten() {
+                    let seq = event["rooms"][&key.0].as_u64().unwrap_or_default();
+                    let id = text(event, "/id");
+                    if let Some(known) = answered.get(&seq).filter(|known| *known != id) {
+                        return Err(format!(
+                            "{} has {id} as {seq}, and {known} was answered",
+                            key.0
+                        ));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A task ends once.
+#[derive(Default)]
+pub(super) struct Terminal {
+    /// By room and epoch: the events that ended it, by their numbers.
+    ended: BTreeMap<(String, String), BTreeMap<u64, String>>,
+}
+
+impl Oracle for Terminal {
+    fn name(&self) -> &'static str {
+        "terminal"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        let Seen::Found { body, .. } = seen else {
+            return Ok(());
+        };
+        let key = (
+            text(body, "/room").to_owned(),
+            text(body, "/epoch").to_owned(),
+        );
+        for event in body["events"].as_array().into_iter().flatten() {
+            let kind = text(event, "/type");
+            if matches!(kind, "task:completed" | "task:failed" | "task:cancelled")
+                && let Some(seq) = event["rooms"][&key.0].as_u64()
+                && key.0.starts_with("task:")
+            {
+                let ended = self.ended.entry(key.clone()).or_default();
+                ended.insert(seq, kind.to_owned());
+                if ended.len() > 1 {
+                    return Err(format!("{} ended more than once: {ended:?}", key.0));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,330 @@
+//! What a connection may see of its rooms, and in which order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde_json::Value;
+
+use super::{Oracle, entered, kept, rooms, said, text};
+use crate::history::{Conn, Place, Seen};
+
+type InRoom = (Conn, String);
+
+/// In each room and epoch a connection sees rising numbers, and a number is the same event for all.
+#[derive(Default)]
+pub(super) struct Order {
+    last: BTreeMap<InRoom, (String, u64)>,
+    facts: BTreeMap<(String, String, u64), String>,
+}
+
+impl Oracle for Order {
+    fn name(&self) -> &'static str {
+        "order"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        let Seen::Received { conn, frame } = seen else {
+            return Ok(());
+        };
+        for (room, at) in entered(frame) {
+            let epoch = text(at, "/epoch").to_owned();
+            self.last.insert((*conn, room.to_owned()), (epoch, 0));
+        }
+        if frame["type"] == "system:gap" {
+            let (room, epoch) = (text(frame, "/data/room"), text(frame, "/data/epoch"));
+            let to = frame["data"]["to"].as_u64().unwrap_or_default();
+            self.last
+                .insert((*conn, room.to_owned()), (epoch.to_owned(), to));
+        }
+        for (room, seq) in kept(frame) {
+            let Some((epoch, last)) = self.last.get_mut(&(*conn, room.to_owned())) else {
+                return Err(format!(
+                    "came through {room}, into which the connection was not let"
+                ));
+            };
+            if seq <= *last {
+                return Err(format!("came as {seq} of {room}, after {last}"));
+            }
+            *last = seq;
+            let id = text(frame, "/id");
+            let fact = (room.to_owned(), epoch.clone(), seq);
+            let known = self.facts.entry(fact).or_insert_with(|| id.to_owned());
+            if known != id {
+                return Err(format!("{room} has both {known} and {id} as {seq}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What comes next in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Seq(u64),
+    /// Only the server knows: a device's cursor.
+    Any,
+    /// A gap has to be told first.
+    Gap,
+}
+
+/// The next event of a room is the one after the last, or a gap was told.
+#[derive(Default)]
+pub(super) struct NoSilentGap {
+    named: BTreeMap<InRoom, VecDeque<(Value, Option<Place>)>>,
+    next: BTreeMap<InRoom, Next>,
+}
+
+impl NoSilentGap {
+    fn enters(&mut self, conn: Conn, room: &str, at: &Value) {
+        let key = (conn, room.to_owned());
+        let named = self.named.get_mut(&key).and_then(VecDeque::pop_front);
+        let since = named.and_then(|(_, since)| since);
+        let seq = at["seq"].as_u64().unwrap_or_default();
+        let next = match (at["recovered"].as_bool(), since) {
+            (None, _) => Next::Seq(seq + 1),
+            (Some(true), Some(since)) => Next::Seq(since.seq + 1),
+            (Some(true), None) => Next::Any,
+            (Some(false), _) => Next::Gap,
+        };
+        self.next.insert(key, next);
+    }
+}
+
+impl Oracle for NoSilentGap {
+    fn name(&self) -> &'static str {
+        "no_silent_gap"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        match seen {
+            Seen::Opened { conn, since, .. } => {
+                for (room, at) in since {
+                    let named = VecDeque::from([(Value::Null, Some(at.clone()))]);
+                    self.named.insert((*conn, room.clone()), named);
+                }
+            }
+            Seen::Said { conn, text: words } => {
+                let op = said(words);
+                if op["op"] == "join" {
+                    let since = &op["since"];
+                    let since = since["epoch"].as_str().map(|epoch| Place {
+                        epoch: epoch.to_owned(),
+                        seq: since["seq"].as_u64().unwrap_or_default(),
+                    });
+                    let key = (*conn, text(&op, "/room").to_owned());
+                    let named = self.named.entry(key).or_default();
+                    named.push_back((op["ref"].clone(), since));
+                }
+            }
+            Seen::Received { conn, frame } => return self.received(*conn, frame),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl NoSilentGap {
+    fn received(&mut self, conn: Conn, frame: &Value) -> Result<(), String> {
+        for (room, at) in entered(frame) {
+            self.enters(conn, room, at);
+        }
+        match text(frame, "/type") {
+            "system:left" => {
+                self.next
+                    .remove(&(conn, text(frame, "/data/room").to_owned()));
+            }
+            "system:gap" => {
+                let key = (conn, text(frame, "/data/room").to_owned());
+                let to = frame["data"]["to"].as_u64().unwrap_or_default();
+                self.next.insert(key, Next::Seq(to + 1));
+            }
+            // A join that let nobody in.
+            "system:reply" => {
+                let reference = &frame["data"]["ref"];
+                for ((of, _), named) in &mut self.named {
+                    if *of == conn {
+                        named.retain(|(known, _)| known.is_null() || known != reference);
+                    }
+                }
+            }
+            _ => {}
+        }
+        for (room, seq) in kept(frame) {
+            let Some(next) = self.next.get_mut(&(conn, room.to_owned())) else {
+                continue;
+            };
+            match *next {
+                Next::Gap => return Err(format!("{room}: {seq} came before the gap was told")),
+                Next::Seq(next) if next < seq => {
+                    return Err(format!("{room}: {seq} came, and {next} was next"));
+                }
+                Next::Seq(_) | Next::Any => *next = Next::Seq(seq + 1),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Who resumes from a position gets nothing up to it.
+#[derive(Default)]
+pub(super) struct NoDouble {
+    since: BTreeMap<InRoom, Place>,
+}
+
+impl Oracle for NoDouble {
+    fn name(&self) -> &'static str {
+        "no_double"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        match seen {
+            Seen::Opened { conn, since, .. } => {
+                let since = since.iter().cloned();
+                self.since
+                    .extend(since.map(|(room, at)| ((*conn, room), at)));
+            }
+            Seen::Received { conn, frame } => {
+                // A position of another epoch, or of the future, says nothing about what comes.
+                for (room, at) in entered(frame) {
+                    let key = (*conn, room.to_owned());
+                    if at["recovered"] == false
+                        || at["epoch"] != *self.since.get(&key).map_or("", |it| &it.epoch)
+                    {
+                        self.since.remove(&key);
+                    }
+                }
+                // Nor does one of before a new epoch.
+                if frame["type"] == "system:left" || frame["data"]["reason"] == "epoch" {
+                    let room = text(frame, "/data/room").to_owned();
+                    self.since.remove(&(*conn, room));
+                }
+                for (room, seq) in kept(frame) {
+                    let since = self.since.get(&(*conn, room.to_owned()));
+                    if let Some(since) = since.filter(|since| seq <= since.seq) {
+                        return Err(format!("{room}: {seq} came to who has up to {}", since.seq));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// After a room was left, or a goodbye, nothing of it comes.
+#[derive(Default)]
+pub(super) struct NothingAfterLeaving {
+    left: BTreeSet<InRoom>,
+    ended: BTreeSet<Conn>,
+}
+
+impl Oracle for NothingAfterLeaving {
+    fn name(&self) -> &'static str {
+        "nothing_after_leaving"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        let Seen::Received { conn, frame } = seen else {
+            return Ok(());
+        };
+        if self.ended.contains(conn) {
+            return Err("came after the goodbye".to_owned());
+        }
+        for (room, _) in entered(frame) {
+            self.left.remove(&(*conn, room.to_owned()));
+        }
+        match text(frame, "/type") {
+            "system:left" => {
+                self.left
+                    .insert((*conn, text(frame, "/data/room").to_owned()));
+            }
+            "system:goodbye" => {
+                self.ended.insert(*conn);
+            }
+            _ => {}
+        }
+        for (room, _) in rooms(frame) {
+            if self.left.contains(&(*conn, room.to_owned())) {
+                return Err(format!("came through {room}, which was left"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When all faults are over and all had time, everybody who is there has everything.
+#[derive(Default)]
+pub(super) struct Delivered {
+    at: BTreeMap<InRoom, (String, u64)>,
+    found: BTreeMap<String, (String, u64)>,
+}
+
+impl Oracle for Delivered {
+    fn name(&self) -> &'static str {
+        "delivered"
+    }
+
+    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+        match seen {
+            Seen::Received { conn, frame } => {
+                for (room, at) in entered(frame) {
+                    // A replay ends at the head.
+                    let seq = if at.get("recovered").is_some() {
+                        0
+                    } else {
+                        at["seq"].as_u64().unwrap_or_default()
+                    };
+                    let place = (text(at, "/epoch").to_owned(), seq);
+                    self.at.insert((*conn, room.to_owned()), place);
+                }
+                match text(frame, "/type") {
+                    "system:gap" => {
+                        let data = &frame["data"];
+                        let place = (
+                            text(data, "/epoch").to_owned(),
+                            data["to"].as_u64().unwrap_or_default(),
+                        );
+                        self.at
+                            .insert((*conn, text(data, "/room").to_owned()), place);
+                    }
+                    "system:left" => {
+                        self.at
+                            .remove(&(*conn, text(frame, "/data/room").to_owned()));
+                    }
+                    _ => {}
+                }
+                for (room, seq) in kept(frame) {
+                    if let Some((_, at)) = self.at.get_mut(&(*conn, room.to_owned())) {
+                        *at = seq;
+                    }
+                }
+            }
+            Seen::Closed { conn, .. } | Seen::Leaves { conn } => {
+                self.at.retain(|(of, _), _| of != conn);
+            }
+            Seen::Found { body, .. } => {
+                let place = (
+                    text(body, "/epoch").to_owned(),
+                    body["seq"].as_u64().unwrap_or_default(),
+                );
+                self.found.insert(text(body, "/room").to_owned(), place);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), String> {
+        for ((conn, room), (epoch, at)) in &self.at {
+            let Some((of, head)) = self.found.get(room) else {
+                continue;
+            };
+            // Who has acknowledged all of it, and came without a position, is told nothing of it.
+            if (epoch, at) != (of, head) && *at != 0 {
+                return Err(format!(
+                    "{conn} is at {epoch}:{at} of {room}, which is at {of}:{head}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}

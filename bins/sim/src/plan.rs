@@ -1,0 +1,383 @@
+//! A plan: the world, and what happens in it when. It is drawn before the run and is all that a run needs.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The format that this version reads and writes. It rises with every change that an older version would misread.
+pub(crate) const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Plan {
+    /// First, so that another format is told before what it would make of the rest.
+    pub(crate) format: u32,
+    /// For what is drawn while it runs: latencies, where bytes are cut, clients' waits, the hub's own.
+    pub(crate) seed: u64,
+    pub(crate) world: Setting,
+    /// In the order of their times.
+    pub(crate) steps: Vec<Timed>,
+}
+
+/// Who and what there is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Setting {
+    /// Milliseconds in which faults happen. Then everything heals, and what is owed has to come.
+    pub(crate) faults_ms: u64,
+    pub(crate) tasks: u32,
+    pub(crate) publishers: u32,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) network: Network,
+    pub(crate) limits: Bounds,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Device {
+    pub(crate) user: u64,
+    /// One that has none gets what is new only.
+    pub(crate) name: Option<String>,
+    pub(crate) endpoint: Endpoint,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Endpoint {
+    Chat { task: u32 },
+    Notifications {},
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Network {
+    pub(crate) latency_ms: [u64; 2],
+    pub(crate) bytes_per_ms: u64,
+    pub(crate) window_bytes: usize,
+    pub(crate) chopped: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Bounds {
+    pub(crate) task_log_events: usize,
+    pub(crate) user_log_events: usize,
+    pub(crate) outbox_bytes: usize,
+    pub(crate) log_bytes: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Timed {
+    /// Milliseconds from the beginning.
+    pub(crate) at_ms: u64,
+    pub(crate) step: Step,
+}
+
+/// What happens. Numbers of devices, tasks and publishers count from 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Step {
+    /// A device connects, and comes back by itself from now on.
+    Connect {
+        device: usize,
+        with: Since,
+    },
+    /// A device goes, in order or without a word, and stays away.
+    Leave {
+        device: usize,
+        in_order: bool,
+    },
+    Join {
+        device: usize,
+        task: u32,
+        with: Since,
+    },
+    Part {
+        device: usize,
+        task: u32,
+    },
+    /// So many events behind the last one that it has of its user's room; beyond it, where that is below zero.
+    Ack {
+        device: usize,
+        behind: i64,
+    },
+    Read {
+        device: usize,
+        behind: i64,
+    },
+    Send {
+        device: usize,
+        task: u32,
+        ephemeral: bool,
+    },
+    /// A text that no client should send.
+    Babble {
+        device: usize,
+        text: String,
+    },
+    StopReading {
+        device: usize,
+    },
+    ResumeReading {
+        device: usize,
+    },
+    Publish {
+        publisher: usize,
+        to: Target,
+        kind: Kind,
+        bytes: usize,
+        /// Whether it bears an id of its own, and is tried again until it is answered.
+        insists: bool,
+    },
+    /// The publisher's last publish that insisted, once more; with other content, where it lies.
+    Repeat {
+        publisher: usize,
+        lies: bool,
+    },
+    Disconnect {
+        user: u64,
+    },
+    /// The device's line breaks in this way; a new one is whole.
+    Break {
+        device: usize,
+        how: Fault,
+    },
+    /// All lines are so from now on.
+    Weather {
+        network: Network,
+    },
+    Crash {},
+    /// An orderly end, with a new start behind it.
+    Drain {},
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Since {
+    /// Where it was.
+    Positions,
+    Nothing,
+    /// Of another server.
+    Foreign,
+    /// Beyond the last event.
+    Future,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Target {
+    Task { task: u32, users: Vec<u64> },
+    User { user: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Kind {
+    Note {},
+    Ephemeral {
+        key: Option<u8>,
+    },
+    /// An event of a task's life.
+    Life {
+        event: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum Fault {
+    /// Reset at both ends.
+    Reset {},
+    /// Nothing arrives any more, and nobody is told.
+    BlackHole {},
+    /// In one direction only.
+    OneWay { up: bool },
+    /// Nothing arrives for a time, then all of it at once.
+    Stall { up: bool, for_ms: u64 },
+}
+
+/// What is wrong with a plan.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{file}: {source}: check the name")]
+    Unreadable {
+        file: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{file}: {source}: a plan is as `fanfare-sim run` writes it")]
+    Malformed {
+        file: PathBuf,
+        source: serde_json::Error,
+    },
+    #[error("{file}: has format {found}, and this version knows format {FORMAT}")]
+    Format { file: PathBuf, found: u32 },
+    #[error("{file}: step {number}: {what}")]
+    Step {
+        file: PathBuf,
+        number: usize,
+        what: String,
+    },
+}
+
+/// The format alone, whatever else there is.
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+}
+
+impl Plan {
+    /// Reads a plan from its file.
+    pub(crate) fn read(file: PathBuf) -> Result<Self, Error> {
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(source) => return Err(Error::Unreadable { file, source }),
+        };
+        Self::parse(file, &text)
+    }
+
+    fn parse(file: PathBuf, text: &str) -> Result<Self, Error> {
+        let malformed = |source| Error::Malformed {
+            file: file.clone(),
+            source,
+        };
+        let head: Head = serde_json::from_str(text).map_err(malformed)?;
+        if head.format != FORMAT {
+            let found = head.format;
+            return Err(Error::Format { file, found });
+        }
+        let plan: Self = serde_json::from_str(text).map_err(malformed)?;
+        match plan.check() {
+            Ok(()) => Ok(plan),
+            Err((number, what)) => Err(Error::Step { file, number, what }),
+        }
+    }
+
+    /// Whether every step names what there is, and comes in its time.
+    fn check(&self) -> Result<(), (usize, String)> {
+        let mut before = 0;
+        for (number, timed) in self.steps.iter().enumerate() {
+            let wrong = |what: &str| Err((number, what.to_owned()));
+            if timed.at_ms < before || timed.at_ms > self.world.faults_ms {
+                return wrong("comes before the one before it, or after the faults' end");
+            }
+            before = timed.at_ms;
+            let (device, task, publisher) = timed.step.names();
+            if device.is_some_and(|it| it >= self.world.devices.len()) {
+                return wrong("there is no device of this number");
+            }
+            if task.is_some_and(|it| it >= self.world.tasks) {
+                return wrong("there is no task of this number");
+            }
+            if publisher.is_some_and(|it| it >= self.world.publishers as usize) {
+                return wrong("there is no publisher of this number");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    /// The device, the task and the publisher that it names.
+    const fn names(&self) -> (Option<usize>, Option<u32>, Option<usize>) {
+        match self {
+            Self::Join { device, task, .. }
+            | Self::Part { device, task }
+            | Self::Send { device, task, .. } => (Some(*device), Some(*task), None),
+            Self::Connect { device, .. }
+            | Self::Leave { device, .. }
+            | Self::Ack { device, .. }
+            | Self::Read { device, .. }
+            | Self::Babble { device, .. }
+            | Self::StopReading { device }
+            | Self::ResumeReading { device }
+            | Self::Break { device, .. } => (Some(*device), None, None),
+            Self::Publish { publisher, to, .. } => match to {
+                Target::Task { task, .. } => (None, Some(*task), Some(*publisher)),
+                Target::User { .. } => (None, None, Some(*publisher)),
+            },
+            Self::Repeat { publisher, .. } => (None, None, Some(*publisher)),
+            Self::Disconnect { .. } | Self::Weather { .. } | Self::Crash {} | Self::Drain {} => {
+                (None, None, None)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Timed {
+    /// A line of the story: `t=3.2s phone of user 4 …` needs the world, so devices go by number here.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let step = serde_json::to_string(&self.step).map_err(|_| fmt::Error)?;
+        write!(
+            f,
+            "t={}.{:03}s {step}",
+            self.at_ms / 1_000,
+            self.at_ms % 1_000
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::generate;
+
+    #[test]
+    fn a_plan_is_read_as_it_was_written() {
+        for seed in 0..50 {
+            let plan = generate(seed);
+            let text = serde_json::to_string_pretty(&plan).unwrap();
+            assert_eq!(Plan::parse("plan".into(), &text).unwrap(), plan, "{seed}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_plan_is_said_with_its_place() {
+        let plan = generate(1);
+        let good = serde_json::to_string_pretty(&plan).unwrap();
+        let with = |from: &str, to: &str| good.replacen(from, to, 1);
+        let step = |step: &str| {
+            let mut plan = plan.clone();
+            plan.steps.clear();
+            let text = serde_json::to_string(&plan).unwrap();
+            text.replace(
+                "\"steps\":[]",
+                &format!("\"steps\":[{{\"at_ms\":0,\"step\":{step}}}]"),
+            )
+        };
+        let cases = [
+            (String::new(), "line 1"),
+            (with("\"format\": 1", "\"format\": 9"), "has format 9"),
+            (with("\"seed\"", "\"sed\""), "unknown field `sed`"),
+            (with("\"seed\": 1", "\"seed\": \"x\""), "line 3"),
+            (step("{\"explode\":{}}"), "unknown variant `explode`"),
+            (
+                step("{\"stop_reading\":{\"device\":0,\"x\":1}}"),
+                "unknown field `x`",
+            ),
+            (step("{\"stop_reading\":{}}"), "missing field `device`"),
+            (
+                step("{\"stop_reading\":{\"device\":999}}"),
+                "step 0: there is no device",
+            ),
+            (
+                step("{\"part\":{\"device\":0,\"task\":999}}"),
+                "step 0: there is no task",
+            ),
+            (
+                step("{\"repeat\":{\"publisher\":99,\"lies\":true}}"),
+                "no publisher",
+            ),
+        ];
+        for (text, words) in cases {
+            let error = Plan::parse("plan.json".into(), &text)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("plan.json: ") && error.contains(words),
+                "{error}"
+            );
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! A back end: publishes one thing after the other over HTTP, and tries again what has to arrive.
+
+use std::io;
+use std::rc::Rc;
+
+use async_channel::Receiver;
+use serde_json::Value;
+
+use crate::history::Seen;
+use crate::machine::API_KEY;
+use crate::net::Net;
+use crate::wire::{Answer, Wire};
+
+/// Milliseconds for an answer.
+const PATIENCE_MS: u64 = 15_000;
+/// Longest wait before the next try, in milliseconds.
+const WAIT_MAX_MS: u64 = 5_000;
+
+/// A publish: where it is posted, what, and whether it is tried until it is answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    pub(crate) number: u64,
+    pub(crate) path: String,
+    pub(crate) body: Value,
+    pub(crate) insists: bool,
+}
+
+pub(crate) async fn run(net: Rc<Net>, requests: Receiver<Request>) {
+    while let Ok(request) = requests.recv().await {
+        publish(&net, &request).await;
+    }
+}
+
+async fn publish(net: &Net, request: &Request) {
+    let number = request.number;
+    let head = format!(
+        "POST {} HTTP/1.1\r\nAuthorization: Bearer {API_KEY}\r\nContent-Type: application/json\r\nConnection: close\r\n",
+        request.path
+    );
+    let (mut wait, body) = (100, request.body.to_string());
+    loop {
+        net.observe(Seen::Publishing {
+            number,
+            path: request.path.clone(),
+            body: request.body.clone(),
+        });
+        let answer = net.within(PATIENCE_MS, ask(net, &head, &body));
+        match answer.await {
+            // It can't be taken now.
+            Ok(answer) if answer.status == 503 && request.insists => {}
+            Ok(answer) => {
+                let body = serde_json::from_slice(&answer.body).unwrap_or_default();
+                let status = answer.status;
+                return net.observe(Seen::Published {
+                    number,
+                    status,
+                    body,
+                });
+            }
+            Err(_) if request.insists => {}
+            Err(_) => return net.observe(Seen::Unanswered { number }),
+        }
+        net.sleep_ms(net.draw(wait)).await;
+        wait = (2 * wait).min(WAIT_MAX_MS);
+    }
+}
+
+async fn ask(net: &Net, head: &str, body: &str) -> io::Result<Answer> {
+    Wire::new(net.connect(None).await?)
+        .request(head, body)
+        .await
+}
+
+/// Reads what a back end can read, page by page, and shows it to the oracles.
+pub(crate) async fn audit(net: Rc<Net>, paths: Vec<String>) {
+    for path in paths {
+        let mut next = Some(path);
+        while let Some(path) = next.take() {
+            let head = format!(
+                "GET {path} HTTP/1.1\r\nAuthorization: Bearer {API_KEY}\r\nConnection: close\r\n"
+            );
+            let Ok(answer) = net.within(PATIENCE_MS, ask(&net, &head, "")).await else {
+                return;
+            };
+            let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+            next = body["next"].as_str().map(str::to_owned);
+            net.observe(Seen::Found { path, body });
+        }
+    }
+}

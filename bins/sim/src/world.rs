@@ -1,0 +1,418 @@
+//! Runs a plan: everything in one thread, on one timeline, judged at every step.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use async_channel::Sender;
+use fanfare_core::Time;
+use fanfare_loopback::{Digest, task};
+use serde_json::{Value, json};
+use smol::LocalExecutor;
+
+use crate::device::{self, Command};
+use crate::history::{Observation, Seen};
+use crate::machine::Server;
+use crate::net::Net;
+use crate::oracle::{Broken, Oracles};
+use crate::plan::{Kind, Network, Plan, Step, Target};
+use crate::publisher::{self, Request};
+
+/// Milliseconds after the faults, in which all that is owed has to come: the longest wait of a client, and a server's or a
+/// client's notice that the other is gone.
+const HEALING_MS: u64 = 240_000;
+/// Milliseconds in which everything can be read.
+const AUDIT_MS: u64 = 120_000;
+/// Milliseconds from the end of a server to the start of the next.
+const RESTART_MS: u64 = 500;
+/// Pieces of work in one millisecond; more means that something goes round in circles.
+const WORK_MAX: u64 = 5_000_000;
+
+/// Why a run failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Safety(Broken),
+    Liveness(Broken),
+    Panic(String),
+}
+
+/// What a run was.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) failure: Option<Failure>,
+    /// Of everything that was seen, with its time.
+    pub(crate) digest: Digest,
+    pub(crate) seen: u64,
+    pub(crate) faults: u64,
+    pub(crate) simulated_ms: u64,
+}
+
+/// The actors, and the means to tell them what to do.
+struct World {
+    plan: Rc<Plan>,
+    net: Rc<Net>,
+    actors: LocalExecutor<'static>,
+    devices: Vec<Sender<Command>>,
+    publishers: Vec<Sender<Request>>,
+    published: Cell<u64>,
+    /// The last publish of each publisher that insisted.
+    insisted: RefCell<Vec<Option<Request>>>,
+    lives: Cell<u64>,
+}
+
+/// Runs a plan to its end, or to the first promise that is broken. `trace` is shown everything.
+pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
+    let world = Rc::new(World::new(plan.clone()));
+    world.start_server();
+    for timed in &plan.steps {
+        let (world, step) = (Rc::downgrade(&world), timed.step.clone());
+        let at = Time::from_millis(timed.at_ms);
+        if let Some(net) = world.upgrade().map(|world| Rc::clone(&world.net)) {
+            net.timeline.at(at, move || {
+                if let Some(world) = world.upgrade() {
+                    world.step(&step);
+                }
+            });
+        }
+    }
+    let mut judge = Judge {
+        oracles: Oracles::default(),
+        digest: Digest::default(),
+        seen: 0,
+        trace,
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| world.phases(&mut judge)));
+    let failure = match outcome {
+        Ok(Ok(())) => None,
+        Ok(Err(failure)) => Some(failure),
+        Err(panic) => {
+            let words = panic.downcast_ref::<String>().cloned();
+            let words = words.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
+            Some(Failure::Panic(words.unwrap_or_default()))
+        }
+    };
+    Report {
+        failure,
+        digest: judge.digest,
+        seen: judge.seen,
+        faults: world.net.faults(),
+        simulated_ms: world.net.now().as_millis(),
+    }
+}
+
+struct Judge<'t> {
+    oracles: Oracles,
+    digest: Digest,
+    seen: u64,
+    trace: &'t mut dyn FnMut(&Observation),
+}
+
+impl Judge<'_> {
+    fn judge(&mut self, seen: Vec<Observation>) -> Result<(), Failure> {
+        for it in seen {
+            (self.trace)(&it);
+            self.digest.bytes(it.to_string().as_bytes());
+            self.seen += 1;
+            self.oracles.see(&it).map_err(Failure::Safety)?;
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    fn new(plan: Plan) -> Self {
+        let net = Net::new(plan.world.network.clone(), plan.seed);
+        let actors = LocalExecutor::new();
+        let devices = plan
+            .world
+            .devices
+            .iter()
+            .enumerate()
+            .map(|(number, about)| {
+                let (sender, commands) = async_channel::unbounded();
+                let run = device::run(Rc::clone(&net), number, about.clone(), commands);
+                actors.spawn(run).detach();
+                sender
+            });
+        let devices = devices.collect();
+        let publishers = (0..plan.world.publishers).map(|_| {
+            let (sender, requests) = async_channel::unbounded();
+            actors
+                .spawn(publisher::run(Rc::clone(&net), requests))
+                .detach();
+            sender
+        });
+        let publishers: Vec<_> = publishers.collect();
+        Self {
+            insisted: RefCell::new(vec![None; publishers.len()]),
+            plan: Rc::new(plan),
+            net,
+            actors,
+            devices,
+            publishers,
+            published: Cell::new(0),
+            lives: Cell::new(0),
+        }
+    }
+
+    fn start_server(&self) {
+        self.lives.set(self.lives.get() + 1);
+        let mut random = fastrand::Rng::with_seed(self.plan.seed ^ self.lives.get() << 32);
+        let mut seed = [0; 32];
+        random.fill(&mut seed);
+        match Server::start(&self.net.timeline, seed, &self.plan.world.limits) {
+            Ok(server) => {
+                *self.net.server.borrow_mut() = Some(server);
+                self.net.observe(Seen::Started);
+            }
+            // Its key and secret are the simulation's own.
+            Err(error) => unreachable!("the server does not start: {error}"),
+        }
+    }
+
+    fn phases(self: &Rc<Self>, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        let faults = Time::from_millis(self.plan.world.faults_ms);
+        self.run_until(faults, judge)?;
+        self.heal();
+        let healed = faults.plus(HEALING_MS);
+        self.run_until(healed, judge)?;
+        let task_paths = (0..self.plan.world.tasks)
+            .map(|number| format!("/v1/tasks/{}/events?limit=1000", task(number)));
+        let users: BTreeSet<u64> = self.plan.world.devices.iter().map(|it| it.user).collect();
+        let user_paths = users.iter().flat_map(|user| {
+            [
+                format!("/v1/users/{user}/events?limit=1000"),
+                format!("/v1/users/{user}/inbox"),
+            ]
+        });
+        let audit = publisher::audit(Rc::clone(&self.net), task_paths.chain(user_paths).collect());
+        let audit = self.actors.spawn(audit);
+        self.run_until(healed.plus(AUDIT_MS), judge)?;
+        if !audit.is_finished() {
+            return Err(Failure::Liveness(Broken {
+                oracle: "answered",
+                what: "what is kept could not be read".to_owned(),
+                at: "at the end".to_owned(),
+            }));
+        }
+        judge.oracles.end().map_err(Failure::Liveness)
+    }
+
+    /// Lets everything happen up to this time.
+    fn run_until(&self, until: Time, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        let mut work = 0;
+        loop {
+            while self.tick() {
+                work += 1;
+                assert!(work < WORK_MAX, "a moment that never ends");
+            }
+            judge.judge(self.net.take_seen())?;
+            let panics = self.net.server.borrow().as_ref().map_or(0, Server::panics);
+            if panics > 0 {
+                return Err(Failure::Panic("a task of the server panicked".to_owned()));
+            }
+            match self.net.timeline.next() {
+                Some(next) if next <= until => {
+                    if next > self.net.now() {
+                        work = 0;
+                    }
+                    self.net.timeline.step();
+                }
+                _ => break,
+            }
+        }
+        self.net.timeline.advance_to(until);
+        Ok(())
+    }
+
+    /// A piece of work of the actors, and one of the server.
+    fn tick(&self) -> bool {
+        let actors = self.actors.try_tick();
+        let server = self.net.server.borrow();
+        actors | server.as_ref().is_some_and(Server::tick)
+    }
+
+    /// All faults end, and everybody comes.
+    fn heal(self: &Rc<Self>) {
+        self.net.observe(Seen::Healed);
+        self.net.weather(Network {
+            latency_ms: [1, 5],
+            bytes_per_ms: 1 << 20,
+            window_bytes: 64 << 10,
+            chopped: false,
+        });
+        for device in 0..self.devices.len() {
+            self.tell(device, Command::ResumeReading);
+            self.tell(device, Command::Connect(crate::plan::Since::Positions));
+        }
+    }
+
+    fn tell(&self, device: usize, command: Command) {
+        if let Some(sender) = self.devices.get(device) {
+            // An unbounded channel takes it, and a device ends with the world.
+            let _ = sender.try_send(command);
+        }
+    }
+
+    fn step(self: &Rc<Self>, step: &Step) {
+        match step {
+            Step::Connect { device, with } => self.tell(*device, Command::Connect(*with)),
+            Step::Leave { device, in_order } => {
+                let in_order = *in_order;
+                self.tell(*device, Command::Leave { in_order });
+            }
+            Step::Join { device, task, with } => self.tell(*device, Command::Join(*task, *with)),
+            Step::Part { device, task } => self.tell(*device, Command::Part(*task)),
+            Step::Ack { device, behind } => self.tell(*device, Command::Ack(*behind)),
+            Step::Read { device, behind } => self.tell(*device, Command::Read(*behind)),
+            Step::Send {
+                device,
+                task,
+                ephemeral,
+            } => {
+                let (task, ephemeral) = (*task, *ephemeral);
+                self.tell(*device, Command::Send { task, ephemeral });
+            }
+            Step::Babble { device, text } => self.tell(*device, Command::Babble(text.clone())),
+            Step::StopReading { device } => self.tell(*device, Command::StopReading),
+            Step::ResumeReading { device } => self.tell(*device, Command::ResumeReading),
+            Step::Publish {
+                publisher,
+                to,
+                kind,
+                bytes,
+                insists,
+            } => {
+                let request = self.request(*publisher, to, kind, *bytes, *insists);
+                if *insists && let Some(last) = self.insisted.borrow_mut().get_mut(*publisher) {
+                    *last = Some(request.clone());
+                }
+                self.send(*publisher, request);
+            }
+            Step::Repeat { publisher, lies } => {
+                let last = self.insisted.borrow().get(*publisher).cloned().flatten();
+                let Some(mut request) = last else { return };
+                request.number = self.number();
+                if *lies {
+                    request.body["data"]["mark"] = json!(request.number);
+                }
+                self.send(*publisher, request);
+            }
+            Step::Disconnect { user } => {
+                let number = self.number();
+                self.net.observe(Seen::Disconnecting { user: *user });
+                let request = Request {
+                    number,
+                    path: format!("/v1/users/{user}/disconnect"),
+                    body: Value::Null,
+                    insists: false,
+                };
+                self.send(0, request);
+            }
+            Step::Break { device, how } => self.net.break_line(*device, *how),
+            Step::Weather { network } => self.net.weather(network.clone()),
+            Step::Crash {} => self.crash(),
+            Step::Drain {} => self.drain(),
+        }
+    }
+
+    fn send(&self, publisher: usize, request: Request) {
+        if let Some(sender) = self.publishers.get(publisher) {
+            let _ = sender.try_send(request);
+        }
+    }
+
+    fn number(&self) -> u64 {
+        self.published.set(self.published.get() + 1);
+        self.published.get()
+    }
+
+    fn request(
+        &self,
+        publisher: usize,
+        to: &Target,
+        kind: &Kind,
+        bytes: usize,
+        insists: bool,
+    ) -> Request {
+        let number = self.number();
+        let (path, rooms) = match to {
+            Target::Task { task: of, users } => {
+                let rooms = users.iter().map(|user| format!("user:{user}"));
+                let rooms: Vec<String> = std::iter::once(format!("task:{}", task(*of)))
+                    .chain(rooms)
+                    .collect();
+                (format!("/v1/tasks/{}/events", task(*of)), rooms)
+            }
+            Target::User { user } => (
+                format!("/v1/users/{user}/events"),
+                vec![format!("user:{user}")],
+            ),
+        };
+        let mut body = json!({"data": {"mark": number, "to": rooms, "text": "x".repeat(bytes)}});
+        if let Target::Task { users, .. } = to {
+            body["users"] = json!(users);
+        }
+        if insists {
+            body["id"] = json!(format!("p{publisher}-{number}"));
+        }
+        match kind {
+            Kind::Note {} => body["type"] = json!("note:added"),
+            Kind::Ephemeral { key } => {
+                body["type"] = json!("note:typing");
+                body["ephemeral"] = json!(true);
+                if let Some(key) = key {
+                    body["key"] = json!(format!("key{key}"));
+                }
+            }
+            Kind::Life { event } => body["type"] = json!(format!("task:{event}")),
+        }
+        Request {
+            number,
+            path,
+            body,
+            insists,
+        }
+    }
+
+    fn crash(self: &Rc<Self>) {
+        let Some(server) = self.net.server.take() else {
+            return;
+        };
+        self.net.count_fault();
+        self.net.observe(Seen::Crashed);
+        drop(server);
+        self.restart();
+    }
+
+    fn restart(self: &Rc<Self>) {
+        let world = Rc::downgrade(self);
+        self.net
+            .timeline
+            .at(self.net.now().plus(RESTART_MS), move || {
+                if let Some(world) = world.upgrade()
+                    && world.net.server.borrow().is_none()
+                {
+                    world.start_server();
+                }
+            });
+    }
+
+    fn drain(self: &Rc<Self>) {
+        let server = self.net.server.borrow();
+        let Some(server) = &*server else { return };
+        self.net.observe(Seen::Drains);
+        let (world, life) = (Rc::downgrade(self), self.lives.get());
+        server.drain(move || {
+            let Some(world) = world.upgrade() else { return };
+            let net = Rc::clone(&world.net);
+            // Not within the server's own work.
+            net.timeline.at(net.now(), move || {
+                if world.lives.get() == life && world.net.server.take().is_some() {
+                    world.restart();
+                }
+            });
+        });
+    }
+}
