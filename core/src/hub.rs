@@ -220,10 +220,10 @@ impl Hub {
         self.see_to_the_store(now);
     }
 
-    /// What follows an input, in a hub with a store.
+    /// What follows an input: memory keeps its bounds, and a store gets its work.
     fn see_to_the_store(&mut self, now: Now) {
         if self.work.is_none() {
-            return;
+            return self.forget_inboxes(now);
         }
         self.take_held(now);
         self.sweep(now);
