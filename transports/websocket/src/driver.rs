@@ -1,45 +1,33 @@
-//! What a shard does with its hub: carries out its effects, writes its sockets, keeps its time.
+//! What a shard does with its hub: carries out its effects, writes its sockets (`write`), keeps its time (`time`).
+
+mod time;
+mod write;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use fanfare_core::{
-    Answer, AuthError, CloseCode, ConnId, Effect, Error, Hub, Input, Now, Principal, Pull, Receipt,
-    StoreFailure, SubscriptionId, Ticket, Time, Token,
+    Answer, AuthError, ConnId, Effect, Error, Hub, Input, Now, Principal, Receipt, StoreFailure,
+    SubscriptionId, Ticket, Time, Token,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
 use futures::future::LocalBoxFuture;
-use futures::io::AsyncWrite;
 use smol::LocalExecutor;
-use smol::future::{or, yield_now};
 
+use self::time::Due;
 use crate::socket::{Phase, Socket};
 use crate::throttle::Throttle;
 use crate::writer::{Chunk, Outgoing, Writable};
 use crate::{Counters, Platform, SocketLimits, Storage};
 
-/// Connections written before others have their turn.
-const WRITES_MAX: usize = 256;
-
 /// Says who a token's bearer is.
 pub(crate) type Verify = Box<dyn Fn(&Token, Now) -> Result<Principal, AuthError>>;
-
-/// Why a socket is looked after at a moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Due {
-    /// A message was begun.
-    Message,
-    /// It is closing.
-    Linger,
-}
 
 /// Everything that the handles to one shard share.
 pub(crate) struct Driver<P: Platform> {
@@ -249,23 +237,6 @@ impl<S> State<S> {
         self.look_again = true;
         self.hub.handle(now, completion);
     }
-
-    /// When time matters next.
-    fn next_deadline(&self) -> Option<Time> {
-        let due = self.due.first().map(|(at, _, _)| *at);
-        self.hub.next_deadline().into_iter().chain(due).min()
-    }
-
-    /// Has the timer fire earlier, where that is needed. That it fires too early does no harm, so it is never put off.
-    fn rearm(&mut self) {
-        let next = self.next_deadline();
-        if next.is_some() && self.armed.is_none_or(|armed| next < Some(armed)) {
-            self.armed = next;
-            if let Some(waker) = self.timer.take() {
-                waker.wake();
-            }
-        }
-    }
 }
 
 impl<P: Platform> Driver<P> {
@@ -372,137 +343,6 @@ impl<P: Platform> Driver<P> {
         executor.spawn(owed.ask(storage, ask)).detach();
     }
 
-    /// Writes all connections that have something, whenever there are any.
-    pub(crate) async fn write_ready(self: Rc<Self>) {
-        let mut batch = Vec::new();
-        loop {
-            poll_fn(|cx| self.poll_ready(cx, &mut batch)).await;
-            let now = self.platform.now();
-            for (number, socket) in batch.drain(..).enumerate() {
-                self.write(&socket, now);
-                if number % WRITES_MAX == WRITES_MAX - 1 {
-                    yield_now().await;
-                }
-            }
-        }
-    }
-
-    fn poll_ready(&self, cx: &mut Context<'_>, batch: &mut Vec<Rc<Socket<P::Stream>>>) -> Poll<()> {
-        self.writable.writer.register(cx.waker());
-        let mut state = self.state.borrow_mut();
-        state.wake_readers();
-        for conn in self.writable.take() {
-            if let Some(socket) = state.find(conn).cloned() {
-                state.enqueue(&socket);
-            }
-        }
-        if state.ready.is_empty() {
-            return Poll::Pending;
-        }
-        std::mem::swap(&mut state.ready, batch);
-        Poll::Ready(())
-    }
-
-    /// Writes to one connection until it has nothing or its socket is full. One write, where that takes everything.
-    fn write(&self, socket: &Rc<Socket<P::Stream>>, now: Now) {
-        let mut state = self.state.borrow_mut();
-        socket.queued.set(false);
-        let mut outgoing = match socket.blocked.take() {
-            Some(blocked) => *blocked,
-            None => std::mem::take(&mut state.outgoing),
-        };
-        let cx = &mut Context::from_waker(&socket.writable);
-        let mut emptied = false;
-        let written = loop {
-            if outgoing.is_empty() && !emptied {
-                emptied = self.pull(&mut state, socket, &mut outgoing, now);
-            }
-            if let Some(frames) = socket.take_control() {
-                outgoing.push_control(frames);
-            }
-            if outgoing.is_empty() {
-                break Ok(());
-            }
-            let written = outgoing.poll_write(&mut *socket.stream.borrow_mut(), cx);
-            state.counters.writes += 1;
-            match written {
-                Poll::Pending => break Ok(()),
-                Poll::Ready(Ok(taken @ 1..)) => {
-                    state.counters.bytes_written += taken as u64;
-                    state.counters.frames_written += outgoing.advance(taken);
-                }
-                Poll::Ready(Ok(0) | Err(_)) => break Err(()),
-            }
-        };
-        if written.is_err() {
-            state.counters.writes_failed += 1;
-            self.lose(&mut state, socket, now);
-        } else if outgoing.is_empty() {
-            state.outgoing = outgoing;
-            self.shut(&mut state, socket, cx);
-        } else {
-            state.counters.writes_blocked += 1;
-            socket.blocked.set(Some(Box::new(outgoing)));
-        }
-        self.carry_out(&mut state, now);
-    }
-
-    /// Takes from the hub what may be in hand at once. Whether it has no more.
-    fn pull(
-        &self,
-        state: &mut State<P::Stream>,
-        socket: &Rc<Socket<P::Stream>>,
-        outgoing: &mut Outgoing,
-        now: Now,
-    ) -> bool {
-        if !matches!(socket.phase.get(), Phase::Open | Phase::Faulted) {
-            return true;
-        }
-        while !outgoing.is_full() {
-            match state.hub.pull(now, socket.conn) {
-                Pull::Frame(frame) => outgoing.push(Chunk::Frame(frame)),
-                Pull::Ping => outgoing.push(Chunk::Ping),
-                Pull::Close { code, reason } => {
-                    outgoing.push(Chunk::close(code.number(), reason));
-                    // A token that does not hold was told of when it came.
-                    if code == CloseCode::NO_TOKEN || code == CloseCode::NOT_ALLOWED {
-                        let name = if code == CloseCode::NO_TOKEN {
-                            "no_token"
-                        } else {
-                            "forbidden"
-                        };
-                        state.refused(now, socket.conn, name, &reason);
-                    }
-                    let linger_until = now.time.plus(self.limits.linger_ms);
-                    state.forget(socket, linger_until, "server", Some(code.number()));
-                    return true;
-                }
-                Pull::Empty => return true,
-            }
-        }
-        false
-    }
-
-    /// Ends the writing side of a connection of which all is written, so that the peer gets everything and then the
-    /// end.
-    fn shut(
-        &self,
-        state: &mut State<P::Stream>,
-        socket: &Rc<Socket<P::Stream>>,
-        cx: &mut Context<'_>,
-    ) {
-        if socket.phase.get() != Phase::Closing {
-            return;
-        }
-        let Poll::Ready(closed) = Pin::new(&mut *socket.stream.borrow_mut()).poll_close(cx) else {
-            return;
-        };
-        socket.phase.set(Phase::Shut);
-        if closed.is_err() || socket.ended.get() {
-            state.remove(socket);
-        }
-    }
-
     /// The stream is gone.
     pub(crate) fn lose(
         &self,
@@ -556,80 +396,6 @@ impl<P: Platform> Driver<P> {
             state.hub.handle(now, Input::Fault { conn, fault });
             self.carry_out(state, now);
         }
-    }
-
-    /// A message was begun that is not complete: it has a moment.
-    pub(crate) fn watch_message(&self, socket: &Socket<P::Stream>) {
-        if socket.message_since.get().is_some() && socket.message_watched.get() {
-            return;
-        }
-        let since = self.platform.now().time;
-        if socket.message_since.get().is_none() {
-            socket.message_since.set(Some(since));
-        }
-        if !socket.message_watched.replace(true) {
-            let mut state = self.state.borrow_mut();
-            let at = since.plus(self.limits.message_ms);
-            state.due.insert((at, socket.conn, Due::Message));
-            state.rearm();
-        }
-    }
-
-    /// Comes back with the time whenever hub or sockets need it.
-    pub(crate) async fn keep_time(self: Rc<Self>) {
-        loop {
-            let at = {
-                let mut state = self.state.borrow_mut();
-                state.armed = state.next_deadline();
-                state.armed
-            };
-            let rearmed = poll_fn(|cx| {
-                let mut state = self.state.borrow_mut();
-                if state.armed != at {
-                    return Poll::Ready(());
-                }
-                state.timer = Some(cx.waker().clone());
-                Poll::Pending
-            });
-            match at {
-                Some(at) => or(rearmed, self.platform.sleep_until(at)).await,
-                None => rearmed.await,
-            }
-            self.tick();
-        }
-    }
-
-    fn tick(&self) {
-        let now = self.platform.now();
-        let mut state = self.state.borrow_mut();
-        while let Some((at, conn, why)) = state.due.first().copied()
-            && at <= now.time
-        {
-            state.due.pop_first();
-            let Some(socket) = state.find(conn).cloned() else {
-                continue;
-            };
-            match why {
-                Due::Linger => state.remove(&socket),
-                Due::Message => self.message_due(&mut state, &socket, now),
-            }
-        }
-        state.hub.handle(now, Input::Tick);
-        self.carry_out(&mut state, now);
-    }
-
-    fn message_due(&self, state: &mut State<P::Stream>, socket: &Rc<Socket<P::Stream>>, now: Now) {
-        socket.message_watched.set(false);
-        let Some(since) = socket.message_since.get() else {
-            return;
-        };
-        let at = since.plus(self.limits.message_ms);
-        if at <= now.time {
-            return self.fault(state, socket, fanfare_core::Fault::Policy, now);
-        }
-        // Another one was begun since.
-        socket.message_watched.set(true);
-        state.due.insert((at, socket.conn, Due::Message));
     }
 }
 
