@@ -144,5 +144,5 @@ fn each_setting_named_is_there_with_the_default_that_is_told() {
             told += 1;
         }
     }
-    assert_eq!(told, 11, "defaults in the document");
+    assert_eq!(told, 12, "defaults in the document");
 }

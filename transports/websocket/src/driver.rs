@@ -1,12 +1,12 @@
-//! What a shard does with its hub: carries out its effects, writes its sockets (`write`), keeps its time (`time`).
+//! What a shard does with its hub: carries out its effects, writes its sockets, keeps its time.
 
-mod time;
-mod write;
+mod storage;
+mod writing;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::panic::AssertUnwindSafe;
+use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -17,10 +17,9 @@ use fanfare_core::{
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
-use futures::future::LocalBoxFuture;
 use smol::LocalExecutor;
+use smol::future::or;
 
-use self::time::Due;
 use crate::socket::{Phase, Socket};
 use crate::throttle::Throttle;
 use crate::writer::{Chunk, Outgoing, Writable};
@@ -28,6 +27,15 @@ use crate::{Counters, Platform, SocketLimits, Storage};
 
 /// Says who a token's bearer is.
 pub(crate) type Verify = Box<dyn Fn(&Token, Now) -> Result<Principal, AuthError>>;
+
+/// Why a socket is looked after at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Due {
+    /// A message was begun.
+    Message,
+    /// It is closing.
+    Linger,
+}
 
 /// Everything that the handles to one shard share.
 pub(crate) struct Driver<P: Platform> {
@@ -237,6 +245,23 @@ impl<S> State<S> {
         self.look_again = true;
         self.hub.handle(now, completion);
     }
+
+    /// When time matters next.
+    fn next_deadline(&self) -> Option<Time> {
+        let due = self.due.first().map(|(at, _, _)| *at);
+        self.hub.next_deadline().into_iter().chain(due).min()
+    }
+
+    /// Has the timer fire earlier, where that is needed. That it fires too early does no harm, so it is never put off.
+    fn rearm(&mut self) {
+        let next = self.next_deadline();
+        if next.is_some() && self.armed.is_none_or(|armed| next < Some(armed)) {
+            self.armed = next;
+            if let Some(waker) = self.timer.take() {
+                waker.wake();
+            }
+        }
+    }
 }
 
 impl<P: Platform> Driver<P> {
@@ -321,28 +346,6 @@ impl<P: Platform> Driver<P> {
         state.rearm();
     }
 
-    /// Has the storage do something, and hands the hub its answer; `failed`, if it never comes to one.
-    fn ask_storage(
-        &self,
-        state: &mut State<P::Stream>,
-        now: Now,
-        failed: Input,
-        ask: impl FnOnce(&dyn Storage) -> LocalBoxFuture<'static, Input> + 'static,
-    ) {
-        let (executor, driver) = (self.executor.upgrade(), self.this.upgrade());
-        let (Some(executor), Some(driver), Some(storage)) = (executor, driver, &self.storage)
-        else {
-            state.complete(now, failed);
-            return;
-        };
-        let storage = Rc::clone(storage);
-        let owed = Owed {
-            driver,
-            completion: Some(failed),
-        };
-        executor.spawn(owed.ask(storage, ask)).detach();
-    }
-
     /// The stream is gone.
     pub(crate) fn lose(
         &self,
@@ -397,46 +400,78 @@ impl<P: Platform> Driver<P> {
             self.carry_out(state, now);
         }
     }
-}
 
-/// A completion that the hub is owed. It comes also where the storage panics, and where the task is dropped before its end.
-struct Owed<P: Platform> {
-    driver: Rc<Driver<P>>,
-    completion: Option<Input>,
-}
-
-impl<P: Platform> Owed<P> {
-    async fn ask(
-        mut self,
-        storage: Rc<dyn Storage>,
-        ask: impl FnOnce(&dyn Storage) -> LocalBoxFuture<'static, Input>,
-    ) {
-        let answer = AssertUnwindSafe(async move { ask(&*storage).await });
-        match answer.catch_unwind().await {
-            Ok(completion) => self.completion = Some(completion),
-            Err(_) => {
-                self.driver.state.borrow_mut().counters.panics += 1;
-                tracing::error!("the store panicked; what was asked of it counts as failed");
-            }
+    /// A message was begun that is not complete: it has a moment.
+    pub(crate) fn watch_message(&self, socket: &Socket<P::Stream>) {
+        if socket.message_since.get().is_some() && socket.message_watched.get() {
+            return;
+        }
+        let since = self.platform.now().time;
+        if socket.message_since.get().is_none() {
+            socket.message_since.set(Some(since));
+        }
+        if !socket.message_watched.replace(true) {
+            let mut state = self.state.borrow_mut();
+            let at = since.plus(self.limits.message_ms);
+            state.due.insert((at, socket.conn, Due::Message));
+            state.rearm();
         }
     }
-}
 
-impl<P: Platform> Drop for Owed<P> {
-    fn drop(&mut self) {
-        let Some(completion) = self.completion.take() else {
+    /// Comes back with the time whenever hub or sockets need it.
+    pub(crate) async fn keep_time(self: Rc<Self>) {
+        loop {
+            let at = {
+                let mut state = self.state.borrow_mut();
+                state.armed = state.next_deadline();
+                state.armed
+            };
+            let rearmed = poll_fn(|cx| {
+                let mut state = self.state.borrow_mut();
+                if state.armed != at {
+                    return Poll::Ready(());
+                }
+                state.timer = Some(cx.waker().clone());
+                Poll::Pending
+            });
+            match at {
+                Some(at) => or(rearmed, self.platform.sleep_until(at)).await,
+                None => rearmed.await,
+            }
+            self.tick();
+        }
+    }
+
+    fn tick(&self) {
+        let now = self.platform.now();
+        let mut state = self.state.borrow_mut();
+        while let Some((at, conn, why)) = state.due.first().copied()
+            && at <= now.time
+        {
+            state.due.pop_first();
+            let Some(socket) = state.find(conn).cloned() else {
+                continue;
+            };
+            match why {
+                Due::Linger => state.remove(&socket),
+                Due::Message => self.message_due(&mut state, &socket, now),
+            }
+        }
+        state.hub.handle(now, Input::Tick);
+        self.carry_out(&mut state, now);
+    }
+
+    fn message_due(&self, state: &mut State<P::Stream>, socket: &Rc<Socket<P::Stream>>, now: Now) {
+        socket.message_watched.set(false);
+        let Some(since) = socket.message_since.get() else {
             return;
         };
-        let driver = &self.driver;
-        let now = driver.platform.now();
-        let mut state = driver.state.borrow_mut();
-        state.complete(now, completion);
-        driver.carry_out(&mut state, now);
-        if !state.busy.is_empty() {
-            driver.writable.writer.wake();
+        let at = since.plus(self.limits.message_ms);
+        if at <= now.time {
+            return self.fault(state, socket, fanfare_core::Fault::Policy, now);
         }
-        if state.commits == 0 {
-            state.settling.drain(..).for_each(Waker::wake);
-        }
+        // Another one was begun since.
+        socket.message_watched.set(true);
+        state.due.insert((at, socket.conn, Due::Message));
     }
 }

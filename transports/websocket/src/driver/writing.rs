@@ -1,4 +1,4 @@
-//! Writing: what the hub has for its connections, as fast as their sockets take it.
+//! How what the hub has for its connections is written: each in its turn, as much as its socket takes.
 
 use std::future::poll_fn;
 use std::pin::Pin;
