@@ -137,7 +137,7 @@ impl EventBus {
             era: Era::default(),
             log: Log::new(limits, carrier, epoch, next_index),
             tasks: Tasks::new(limits.snapshot_bytes),
-            inboxes: Inboxes::new(inboxes, carrier == Carrier::Memory),
+            inboxes: Inboxes::new(inboxes),
             retries: Retries::new(limits.ids, limits.ids_ms),
             subscriptions: Subscriptions::new(limits.outbox_bytes),
             subscriptions_max: limits.subscriptions,

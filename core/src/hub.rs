@@ -15,7 +15,9 @@ mod loads;
 mod ops;
 mod pull;
 mod queries;
+mod reads;
 mod sweep;
+mod work;
 
 pub use at::At;
 pub use effects::Effect;
@@ -40,9 +42,9 @@ use crate::slots::Slots;
 use crate::subscriptions::{Delivery, SubscriptionId};
 use crate::time::{Now, Time};
 use jobs::{Job, Origin};
-use loads::Work;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use work::Work;
 
 /// Rooms, connections and the bus as one state machine.
 ///
@@ -220,10 +222,10 @@ impl Hub {
         self.see_to_the_store(now);
     }
 
-    /// What follows an input, in a hub with a store.
+    /// What follows an input: memory keeps its bounds, and a store gets its work.
     fn see_to_the_store(&mut self, now: Now) {
         if self.work.is_none() {
-            return;
+            return self.forget_inboxes(now);
         }
         self.take_held(now);
         self.sweep(now);

@@ -2,7 +2,7 @@
 //!
 //! Keeps *Offline is not lost* and *Acknowledged is final*. That a device has something (`ack`) and that a person saw it
 //! (`read`) are two things. The events themselves are in the user's log; here are numbers only. Bounded in devices a user
-//! and in bytes: the user who was idle longest is forgotten first, and has then read all and no device.
+//! and in bytes: the hub forgets the user who was idle longest first, who has then read all and no device.
 
 use crate::ids::{DeviceId, Epoch, EventId, Position, Seq, UserId};
 use crate::lookup::Lookup;
@@ -130,18 +130,15 @@ pub(crate) struct Inboxes {
     idle: Recency<UserId>,
     bytes: usize,
     bounds: Bounds,
-    /// Whether what is over the bound is forgotten for good, or comes back from a store and is for the hub to put out.
-    forgets: bool,
 }
 
 impl Inboxes {
-    pub(crate) fn new(bounds: Bounds, forgets: bool) -> Self {
+    pub(crate) fn new(bounds: Bounds) -> Self {
         Self {
             inboxes: Lookup::default(),
             idle: Recency::default(),
             bytes: 0,
             bounds,
-            forgets,
         }
     }
 
@@ -167,6 +164,12 @@ impl Inboxes {
         (self.bytes > self.bounds.bytes_max).then(|| self.idle.oldest())?
     }
 
+    /// The same, but for the user who was active last.
+    pub(crate) fn excess_but_last(&self) -> Option<UserId> {
+        let last = self.idle.newest_first().next();
+        self.excess().filter(|user| Some(*user) != last)
+    }
+
     /// Counts the user as active just now.
     pub(crate) fn touch(&mut self, user: UserId) {
         if let Some(inbox) = self.inboxes.get_mut(&user) {
@@ -174,7 +177,7 @@ impl Inboxes {
         }
     }
 
-    /// Works on a user's inbox, which is made where there is none, and keeps the bound.
+    /// Works on a user's inbox, which is made where there is none.
     fn with<T>(&mut self, user: UserId, kept: &Kept, work: impl FnOnce(&mut Inbox) -> T) -> T {
         let (idle, bytes) = (&mut self.idle, &mut self.bytes);
         let inbox = self.inboxes.entry_or_insert_with(user, || {
@@ -192,12 +195,6 @@ impl Inboxes {
         inbox.shrink();
         self.bytes += inbox.cost();
         self.idle.touch(&mut inbox.turn);
-        while self.forgets && self.bytes > self.bounds.bytes_max {
-            match self.idle.oldest().filter(|oldest| *oldest != user) {
-                Some(oldest) => self.forget(oldest),
-                None => break,
-            }
-        }
         result
     }
 
@@ -401,7 +398,7 @@ mod tests {
             device_ms_max: 1_000,
             bytes_max: 1 << 20,
         };
-        let (mut inboxes, user) = (Inboxes::new(bounds, true), UserId::new(7));
+        let (mut inboxes, user) = (Inboxes::new(bounds), UserId::new(7));
         let kept = |head| Kept {
             epoch: "k3:1".parse::<Position>().unwrap().epoch,
             floor: Seq::ZERO,

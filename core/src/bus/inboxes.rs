@@ -44,6 +44,16 @@ impl EventBus {
         self.inboxes.unread(user, &self.log.kept(user))
     }
 
+    /// A user whose inbox is to be given up, since all of them are too large.
+    pub(crate) fn idle_inbox(&self) -> Option<UserId> {
+        self.inboxes.excess_but_last()
+    }
+
+    /// The user has read all, and no device.
+    pub(crate) fn forget_inbox(&mut self, user: UserId) {
+        self.inboxes.forget(user);
+    }
+
     /// The user has read what `read` names. Where that changes something, all devices are to be told by an event.
     pub(crate) fn read(
         &mut self,

@@ -2,7 +2,7 @@
 //!
 //! What waits keeps its order: of two jobs that need one room, the earlier is done first. Without a store nothing waits.
 
-use super::loads::Haste;
+use super::reads::Haste;
 use super::{Answer, Effect, Hub, Query, Ticket};
 use crate::auth::Principal;
 use crate::close::CloseCode;

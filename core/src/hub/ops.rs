@@ -278,6 +278,21 @@ impl Hub {
         Ok(Some(self.read_is_known(now, user, prepared)))
     }
 
+    /// Without a store: gives up the inboxes of those who were idle longest, where all of them are too large. Who is there is
+    /// told that nothing is unread any more.
+    pub(super) fn forget_inboxes(&mut self, now: Now) {
+        while let Some(user) = self.bus.idle_inbox() {
+            let members = self.users.members(user).len();
+            let all = Read::UpTo(self.bus.position(user.into()).seq);
+            if members > 0
+                && let Ok(Some(prepared)) = self.bus.read(now, user, &all, |_| members)
+            {
+                self.read_is_known(now, user, prepared);
+            }
+            self.bus.forget_inbox(user);
+        }
+    }
+
     /// The user's devices are told what was read; what its reader is answered.
     pub(super) fn read_is_known(&mut self, now: Now, user: UserId, prepared: Prepared) -> Returned {
         let told = self.bus.apply(prepared);

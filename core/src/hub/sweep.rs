@@ -3,7 +3,7 @@
 //! A few rows at a time, round and round, so that it never walks far at once.
 
 use super::Hub;
-use super::loads::{Haste, Purpose};
+use super::reads::{Haste, Purpose};
 use crate::ids::{RoomId, Seq};
 use crate::port::{Change, Fetched, StoreFailure};
 use crate::rows::{self, RoomRow};

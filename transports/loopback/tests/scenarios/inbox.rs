@@ -468,11 +468,23 @@ fn inboxes_are_bounded_in_bytes_and_the_one_idle_longest_is_forgotten() {
         },
         ..Settings::default()
     });
+    let there = world.connect(Handshake::notifications(user(1)));
+    let unread = |world: &mut World, number| world.inbox(user(number)).unread;
     for number in 1..=50 {
         world.publish_to_user(user(number), draft("user:notification", 1));
+        assert_eq!(unread(&mut world, number), 1, "the last one is kept");
     }
-    let unread = |world: &mut World, number| world.inbox(user(number)).unread;
-    assert_eq!((unread(&mut world, 1), unread(&mut world, 50)), (0, 1));
+    assert_eq!(unread(&mut world, 2), 0);
+    // Who is there is told so.
+    world.expect_all(
+        there,
+        [
+            event("user:notification").at(user(1), 1).with("/unread", 1),
+            event("inbox:read").at(user(1), 2).with("/unread", 0),
+        ],
+    );
+    world.expect_nothing(there);
+    assert_eq!(unread(&mut world, 1), 0);
 }
 
 #[test]

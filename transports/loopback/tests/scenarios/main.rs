@@ -7,6 +7,7 @@
 )]
 
 mod bus;
+mod cache;
 mod determinism;
 mod devices;
 mod drain;
@@ -37,7 +38,8 @@ use std::ops::RangeInclusive;
 use std::process::Command;
 
 /// What is not played again: scripts that choose whether there is a store, and what is so in memory only.
-const ONCE: [&str; 9] = [
+const ONCE: [&str; 10] = [
+    "cache::",
     "restart::",
     "restore::",
     "rows::",
