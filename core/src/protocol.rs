@@ -108,8 +108,7 @@ struct Fields {
     kind: Option<EventType>,
     data: Option<Payload>,
     id: Option<EventId>,
-    #[serde(default)]
-    ephemeral: bool,
+    ephemeral: Option<bool>,
     key: Option<Key>,
     epoch: Option<Epoch>,
     seq: Option<Seq>,
@@ -131,6 +130,14 @@ impl Message {
             return Self {
                 reference: None,
                 op: Err(error),
+            };
+        }
+        // Serde would also take the fields in a list, by their order.
+        if text.trim_ascii_start().starts_with('[') {
+            let what = "the message has to be a JSON object, such as {\"op\":\"ping\",\"ref\":1}";
+            return Self {
+                reference: None,
+                op: Err(Error::BadRequest(what.into())),
             };
         }
         let reference = match serde_json::from_str::<Reference>(text) {
@@ -186,7 +193,7 @@ impl Op {
                 room: need(room, "leave", "room")?,
             }),
             "send" => {
-                let retention = match (fields.ephemeral, fields.key) {
+                let retention = match (fields.ephemeral.unwrap_or_default(), fields.key) {
                     (true, key) => Retention::Ephemeral { key },
                     (false, None) => Retention::Kept,
                     (false, Some(_)) => {
@@ -524,6 +531,9 @@ mod tests {
             }
         );
         assert_eq!(draft.data.as_str(), r#"{"a":1}"#);
+        let nulls = r#"{"op":"send","room":"user:7","type":"a:b","data":null,"id":null,"ephemeral":null,"key":null,"ref":null}"#;
+        let none = r#"{"op":"send","room":"user:7","type":"a:b"}"#;
+        assert_eq!(Message::parse(nulls), Message::parse(none));
     }
 
     #[test]

@@ -5,11 +5,12 @@ use fanfare_loopback::{Handshake, World, draft, event, refusal, reply, task, use
 
 /// Name, text (`TASK` stands for a task's room), the `ref` of the answer.
 #[rustfmt::skip]
-const MALFORMED: [(&str, &str, Option<u64>); 21] = [
+const MALFORMED: [(&str, &str, Option<u64>); 22] = [
     ("nothing", "", None),
     ("no JSON", "hello", None),
     ("half", r#"{"op":"ping","ref":1"#, None),
     ("an array", "[]", None),
+    ("an array, as if of a ref", "[1]", None),
     ("a number", "1e999999", None),
     ("NUL", "\0", None),
     ("no op", r#"{"ref":1}"#, Some(1)),
