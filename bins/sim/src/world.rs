@@ -130,6 +130,7 @@ impl World {
             .iter()
             .enumerate()
             .map(|(number, about)| {
+                // Bounded by the steps of the plan, as the one below.
                 let (sender, commands) = async_channel::unbounded();
                 let run = device::run(Rc::clone(&net), number, about.clone(), commands);
                 actors.spawn(run).detach();

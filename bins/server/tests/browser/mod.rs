@@ -10,7 +10,7 @@
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -69,6 +69,31 @@ fn installed(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// Starts the driver, and says on which port it listens; `None` where it ended before it did.
+fn start_driver(driver: &Path, profile: &TempDir) -> Option<(Child, u16)> {
+    let mut child = Command::new(driver)
+        .args(["--port=0", "--log-level=SEVERE"])
+        // What it and the browser write aside goes where it is cleaned up.
+        .env("HOME", profile.path())
+        .env("TMPDIR", profile.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let port = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let rest = line.split_once("started successfully on port ")?.1;
+        rest.trim_end_matches('.').parse().ok()
+    });
+    let Some(port) = port else {
+        child.wait().unwrap();
+        return None;
+    };
+    std::thread::spawn(move || lines.for_each(drop));
+    Some((child, port))
+}
+
 impl Browser {
     /// Starts a browser; `None` where none is installed and none is required.
     pub(crate) fn start() -> Option<Self> {
@@ -86,26 +111,9 @@ impl Browser {
             return None;
         };
         let profile = TempDir::new().unwrap();
-        let mut child = Command::new(driver)
-            .args(["--port=0", "--log-level=SEVERE"])
-            // What it and the browser write aside goes where it is cleaned up.
-            .env("HOME", profile.path())
-            .env("TMPDIR", profile.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .find_map(|line| {
-                let rest = line.split_once("started successfully on port ")?.1;
-                rest.trim_end_matches('.').parse().ok()
-            })
-            .unwrap();
-        std::thread::spawn(move || lines.for_each(drop));
+        // It ends at once where the port that it was given for IPv4 is another program's for IPv6.
+        let mut tries = (0..10).filter_map(|_| start_driver(&driver, &profile));
+        let (child, port) = tries.next().unwrap();
         let mut browser = Self {
             driver: child,
             port,
