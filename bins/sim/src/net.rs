@@ -1,6 +1,6 @@
 //! The network: who connects to the server over which line, and what everybody saw.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use fanfare_loopback::{Conditions, Direction, Line, Stream, Timeline};
 use crate::history::{Observation, Seen};
 use crate::machine::Server;
 use crate::plan::{Fault, Network};
+use crate::tally::Counts;
 
 /// What all nodes of a world share.
 pub(crate) struct Net {
@@ -22,7 +23,7 @@ pub(crate) struct Net {
     lines: RefCell<BTreeMap<usize, Line>>,
     random: RefCell<fastrand::Rng>,
     seen: RefCell<Vec<Observation>>,
-    faults: Cell<u64>,
+    faults: RefCell<Counts>,
 }
 
 impl Net {
@@ -34,7 +35,7 @@ impl Net {
             lines: RefCell::default(),
             random: RefCell::new(fastrand::Rng::with_seed(seed)),
             seen: RefCell::default(),
-            faults: Cell::new(0),
+            faults: RefCell::default(),
         })
     }
 
@@ -106,16 +107,23 @@ impl Net {
         let Some(line) = self.lines.borrow().get(&device).cloned() else {
             return;
         };
-        self.faults.set(self.faults.get() + 1);
         let direction = |up| if up { Direction::Up } else { Direction::Down };
         match how {
-            Fault::Reset {} => line.cut(),
+            Fault::Reset {} => {
+                self.count_fault("reset");
+                line.cut();
+            }
             Fault::BlackHole {} => {
+                self.count_fault("black_hole");
                 line.swallow(Direction::Up);
                 line.swallow(Direction::Down);
             }
-            Fault::OneWay { up } => line.swallow(direction(up)),
+            Fault::OneWay { up } => {
+                self.count_fault("one_way");
+                line.swallow(direction(up));
+            }
             Fault::Stall { up, for_ms } => {
+                self.count_fault("stall");
                 line.stall(direction(up));
                 let until = self.now().plus(for_ms);
                 self.timeline.at(until, move || line.go_on(direction(up)));
@@ -132,11 +140,12 @@ impl Net {
         }
     }
 
-    pub(crate) fn count_fault(&self) {
-        self.faults.set(self.faults.get() + 1);
+    /// A fault took effect, of which this is the name.
+    pub(crate) fn count_fault(&self, name: &'static str) {
+        self.faults.borrow_mut().add(name, 1);
     }
 
-    pub(crate) const fn faults(&self) -> u64 {
-        self.faults.get()
+    pub(crate) fn faults(&self) -> Counts {
+        self.faults.borrow().clone()
     }
 }
