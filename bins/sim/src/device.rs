@@ -12,7 +12,7 @@ use smol::future::or;
 
 use crate::history::{Conn, Place, Seen};
 use crate::machine::{BEGINNING, credentials};
-use crate::net::Net;
+use crate::net::{Net, Node};
 use crate::plan::{self, Endpoint, Since};
 use crate::wire::{Frame, Wire};
 
@@ -113,7 +113,7 @@ impl Device {
                 Over::Lost(None) => {
                     let most = (500 << failures.min(6)).min(WAIT_MAX_MS);
                     failures += 1;
-                    self.net.draw(most)
+                    self.net.draw(Node::Device(self.number), most)
                 }
             };
             let net = Rc::clone(&self.net);
@@ -204,7 +204,7 @@ impl Device {
         );
         let number = self.number;
         let opened = net.within(PATIENCE_MS, async {
-            let mut wire = Wire::new(net.connect(Some(number)).await?);
+            let mut wire = Wire::new(net.connect(Node::Device(number)).await?);
             let answer = wire.request(&head, "").await?;
             Ok((wire, answer.status))
         });
@@ -298,11 +298,19 @@ impl Device {
                 }
                 Next::Frame(Ok(Frame::Close(code))) => {
                     lost(code);
-                    return after(retry.as_ref(), code, net.draw(1_000));
+                    return after(
+                        retry.as_ref(),
+                        code,
+                        net.draw(Node::Device(self.number), 1_000),
+                    );
                 }
                 Next::Frame(Err(_)) => {
                     lost(None);
-                    return after(retry.as_ref(), None, net.draw(1_000));
+                    return after(
+                        retry.as_ref(),
+                        None,
+                        net.draw(Node::Device(self.number), 1_000),
+                    );
                 }
                 Next::Silence if self.reads => {
                     lost(None);

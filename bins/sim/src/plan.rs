@@ -1,7 +1,7 @@
 //! A plan: the world, and what happens in it when. It is drawn before the run and is all that a run needs.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -206,19 +206,51 @@ pub(crate) enum Error {
         file: PathBuf,
         source: std::io::Error,
     },
-    #[error("{file}: {source}: a plan is as `fanfare-sim run` writes it")]
+    #[error("{file}: can't be written: {source}")]
+    Unwritable {
+        file: PathBuf,
+        source: std::io::Error,
+    },
+    /// What serde says ends with line and column.
+    #[error("{file}: {field}{source}: a plan is as `fanfare-sim run` writes it")]
     Malformed {
         file: PathBuf,
+        field: String,
         source: serde_json::Error,
     },
-    #[error("{file}: has format {found}, and this version knows format {FORMAT}")]
+    #[error("{file}: {}", other_format(*found))]
     Format { file: PathBuf, found: u32 },
-    #[error("{file}: step {number}: {what}")]
+    #[error("{file}: steps[{number}]: {what}")]
     Step {
         file: PathBuf,
         number: usize,
         what: String,
     },
+}
+
+fn other_format(found: u32) -> String {
+    let age = if found < FORMAT { "older" } else { "newer" };
+    format!(
+        "has format {found}, of {age} versions, and this one reads format {FORMAT} alone: \
+         run it with the version that wrote it"
+    )
+}
+
+/// Reads all of a text; an error comes with its field.
+fn from_json<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, (String, serde_json::Error)> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = serde_path_to_error::deserialize(&mut json);
+    let read = read.map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." {
+            String::new()
+        } else {
+            format!("{path}: ")
+        };
+        (field, error.into_inner())
+    })?;
+    json.end().map_err(|error| (String::new(), error))?;
+    Ok(read)
 }
 
 /// The format alone, whatever else there is.
@@ -237,17 +269,28 @@ impl Plan {
         Self::parse(file, &text)
     }
 
+    /// Writes it as [`Plan::read`] takes it.
+    pub(crate) fn write(&self, file: &Path) -> Result<(), Error> {
+        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::from);
+        let written = text.and_then(|text| std::fs::write(file, text + "\n"));
+        written.map_err(|source| Error::Unwritable {
+            file: file.to_owned(),
+            source,
+        })
+    }
+
     fn parse(file: PathBuf, text: &str) -> Result<Self, Error> {
-        let malformed = |source| Error::Malformed {
+        let malformed = |(field, source)| Error::Malformed {
             file: file.clone(),
+            field,
             source,
         };
-        let head: Head = serde_json::from_str(text).map_err(malformed)?;
+        let head: Head = from_json(text).map_err(malformed)?;
         if head.format != FORMAT {
             let found = head.format;
             return Err(Error::Format { file, found });
         }
-        let plan: Self = serde_json::from_str(text).map_err(malformed)?;
+        let plan: Self = from_json(text).map_err(malformed)?;
         match plan.check() {
             Ok(()) => Ok(plan),
             Err((number, what)) => Err(Error::Step { file, number, what }),
@@ -348,22 +391,28 @@ mod tests {
         };
         let cases = [
             (String::new(), "line 1"),
-            (with("\"format\": 1", "\"format\": 9"), "has format 9"),
+            (with("\"format\": 1", "\"format\": 0"), "of older versions"),
+            (with("\"format\": 1", "\"format\": 9"), "of newer versions"),
             (with("\"seed\"", "\"sed\""), "unknown field `sed`"),
-            (with("\"seed\": 1", "\"seed\": \"x\""), "line 3"),
-            (step("{\"explode\":{}}"), "unknown variant `explode`"),
+            (with("\"seed\": 1", "\"seed\": \"x\""), "plan.json: seed: "),
+            (with("\"seed\": 1", "\"seed\": \"x\""), "line 3 column "),
+            (format!("{good}x"), "trailing characters"),
+            (
+                step("{\"explode\":{}}"),
+                "steps[0].step: unknown variant `explode`",
+            ),
             (
                 step("{\"stop_reading\":{\"device\":0,\"x\":1}}"),
-                "unknown field `x`",
+                "steps[0].step.stop_reading.x: unknown field `x`",
             ),
             (step("{\"stop_reading\":{}}"), "missing field `device`"),
             (
                 step("{\"stop_reading\":{\"device\":999}}"),
-                "step 0: there is no device",
+                "steps[0]: there is no device",
             ),
             (
                 step("{\"part\":{\"device\":0,\"task\":999}}"),
-                "step 0: there is no task",
+                "steps[0]: there is no task",
             ),
             (
                 step("{\"repeat\":{\"publisher\":99,\"lies\":true}}"),

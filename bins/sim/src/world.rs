@@ -16,8 +16,10 @@ use crate::history::{Observation, Seen};
 use crate::machine::Server;
 use crate::net::Net;
 use crate::oracle::{Broken, Oracles};
+use crate::panics;
 use crate::plan::{Kind, Network, Plan, Step, Target};
 use crate::publisher::{self, Request};
+use crate::tally::{self, Counts, Tally};
 
 /// Milliseconds after the faults, in which all that is owed has to come: the longest wait of a client, and a server's or a
 /// client's notice that the other is gone.
@@ -44,8 +46,10 @@ pub(crate) struct Report {
     /// Of everything that was seen, with its time.
     pub(crate) digest: Digest,
     pub(crate) seen: u64,
-    pub(crate) faults: u64,
     pub(crate) simulated_ms: u64,
+    pub(crate) tally: Tally,
+    /// Steps of the plan that had come when it ended.
+    pub(crate) taken: usize,
 }
 
 /// The actors, and the means to tell them what to do.
@@ -59,6 +63,8 @@ struct World {
     /// The last publish of each publisher that insisted.
     insisted: RefCell<Vec<Option<Request>>>,
     lives: Cell<u64>,
+    steps: RefCell<Counts>,
+    taken: Cell<usize>,
 }
 
 /// Runs a plan to its end, or to the first promise that is broken. `trace` is shown everything.
@@ -89,6 +95,7 @@ pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
         Err(panic) => {
             let words = panic.downcast_ref::<String>().cloned();
             let words = words.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
+            let words = panics::take().or(words);
             Some(Failure::Panic(words.unwrap_or_default()))
         }
     };
@@ -96,8 +103,12 @@ pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
         failure,
         digest: judge.digest,
         seen: judge.seen,
-        faults: world.net.faults(),
         simulated_ms: world.net.now().as_millis(),
+        tally: Tally {
+            steps: world.steps.borrow().clone(),
+            faults: world.net.faults(),
+        },
+        taken: world.taken.get(),
     }
 }
 
@@ -137,10 +148,10 @@ impl World {
                 sender
             });
         let devices = devices.collect();
-        let publishers = (0..plan.world.publishers).map(|_| {
+        let publishers = (0..plan.world.publishers as usize).map(|number| {
             let (sender, requests) = async_channel::unbounded();
             actors
-                .spawn(publisher::run(Rc::clone(&net), requests))
+                .spawn(publisher::run(Rc::clone(&net), number, requests))
                 .detach();
             sender
         });
@@ -154,6 +165,8 @@ impl World {
             publishers,
             published: Cell::new(0),
             lives: Cell::new(0),
+            steps: RefCell::default(),
+            taken: Cell::new(0),
         }
     }
 
@@ -211,7 +224,9 @@ impl World {
             judge.judge(self.net.take_seen())?;
             let panics = self.net.server.borrow().as_ref().map_or(0, Server::panics);
             if panics > 0 {
-                return Err(Failure::Panic("a task of the server panicked".to_owned()));
+                let words = panics::take();
+                let words = words.unwrap_or_else(|| "a task of the server".to_owned());
+                return Err(Failure::Panic(words));
             }
             match self.net.timeline.next() {
                 Some(next) if next <= until => {
@@ -257,6 +272,8 @@ impl World {
     }
 
     fn step(self: &Rc<Self>, step: &Step) {
+        self.taken.set(self.taken.get() + 1);
+        self.steps.borrow_mut().add(&tally::name(step), 1);
         match step {
             Step::Connect { device, with } => self.tell(*device, Command::Connect(*with)),
             Step::Leave { device, in_order } => {
@@ -312,7 +329,10 @@ impl World {
                 self.send(0, request);
             }
             Step::Break { device, how } => self.net.break_line(*device, *how),
-            Step::Weather { network } => self.net.weather(network.clone()),
+            Step::Weather { network } => {
+                self.net.count_fault("weather");
+                self.net.weather(network.clone());
+            }
             Step::Crash {} => self.crash(),
             Step::Drain {} => self.drain(),
         }
@@ -381,7 +401,7 @@ impl World {
         let Some(server) = self.net.server.take() else {
             return;
         };
-        self.net.count_fault();
+        self.net.count_fault("crash");
         self.net.observe(Seen::Crashed);
         drop(server);
         self.restart();
@@ -403,6 +423,7 @@ impl World {
     fn drain(self: &Rc<Self>) {
         let server = self.net.server.borrow();
         let Some(server) = &*server else { return };
+        self.net.count_fault("drain");
         self.net.observe(Seen::Drains);
         let (world, life) = (Rc::downgrade(self), self.lives.get());
         server.drain(move || {
