@@ -13,7 +13,7 @@ use smol::future::or;
 
 use crate::history::{Conn, Place, Rights, Seen};
 use crate::machine::{BEGINNING, credentials};
-use crate::net::Net;
+use crate::net::{Net, Node};
 use crate::oracle;
 use crate::plan::{self, Endpoint, Since};
 use crate::wire::{Frame, Wire};
@@ -115,7 +115,7 @@ impl Device {
                 Over::Lost(None) => {
                     let most = (500 << failures.min(6)).min(WAIT_MAX_MS);
                     failures += 1;
-                    self.net.draw(most)
+                    self.net.draw(Node::Device(self.number), most)
                 }
             };
             let net = Rc::clone(&self.net);
@@ -210,7 +210,7 @@ impl Device {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n",
         );
         let opened = net.within(PATIENCE_MS, async {
-            let mut wire = Wire::new(net.connect(Some(number)).await?);
+            let mut wire = Wire::new(net.connect(Node::Device(number)).await?);
             let answer = wire.request(&head, "").await?;
             Ok((wire, answer.status))
         });
@@ -300,11 +300,19 @@ impl Device {
                 }
                 Next::Frame(Ok(Frame::Close(code))) => {
                     lost(code);
-                    return after(retry.as_ref(), code, net.draw(1_000));
+                    return after(
+                        retry.as_ref(),
+                        code,
+                        net.draw(Node::Device(self.number), 1_000),
+                    );
                 }
                 Next::Frame(Err(_)) => {
                     lost(None);
-                    return after(retry.as_ref(), None, net.draw(1_000));
+                    return after(
+                        retry.as_ref(),
+                        None,
+                        net.draw(Node::Device(self.number), 1_000),
+                    );
                 }
                 Next::Silence if self.reads => {
                     lost(None);

@@ -148,10 +148,10 @@ impl World {
                 sender
             });
         let devices = devices.collect();
-        let publishers = (0..plan.world.publishers).map(|_| {
+        let publishers = (0..plan.world.publishers as usize).map(|number| {
             let (sender, requests) = async_channel::unbounded();
             actors
-                .spawn(publisher::run(Rc::clone(&net), requests))
+                .spawn(publisher::run(Rc::clone(&net), number, requests))
                 .detach();
             sender
         });
