@@ -116,6 +116,29 @@ pub(crate) enum Seen {
     },
 }
 
+impl Seen {
+    /// The device that it is of.
+    pub(crate) const fn device(&self) -> Option<usize> {
+        match self {
+            Self::Opened { conn, .. }
+            | Self::Received { conn, .. }
+            | Self::Said { conn, .. }
+            | Self::Closed { conn, .. }
+            | Self::Leaves { conn } => Some(conn.device),
+            Self::Refused { device, .. } => Some(*device),
+            Self::Publishing { .. }
+            | Self::Published { .. }
+            | Self::Unanswered { .. }
+            | Self::Disconnecting { .. }
+            | Self::Found { .. }
+            | Self::Started
+            | Self::Crashed
+            | Self::Drains
+            | Self::Healed => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Observation {
     pub(crate) time: Time,

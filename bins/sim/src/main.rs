@@ -9,6 +9,7 @@ mod device;
 mod generate;
 mod history;
 mod machine;
+mod names;
 mod net;
 mod oracle;
 mod panics;
@@ -16,7 +17,10 @@ mod plan;
 mod publisher;
 mod replay;
 mod run;
+mod shrink;
+mod story;
 mod tally;
+mod trace;
 mod verdict;
 mod wire;
 mod world;
@@ -39,6 +43,8 @@ enum Subcommands {
     Run(run::Run),
     /// Runs a plan
     Replay(replay::Replay),
+    /// Looks for the shortest plan that fails as this one does
+    Shrink(shrink::Shrink),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +53,7 @@ fn main() -> ExitCode {
     match args.command {
         Subcommands::Run(args) => run::run(&args),
         Subcommands::Replay(args) => replay::run(&args),
+        Subcommands::Shrink(args) => shrink::run(&args),
     }
 }
 

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use crate::names::Names;
 use crate::plan::Plan;
-use crate::{say, verdict, world};
+use crate::{say, story, trace, verdict, world};
 
 /// What `replay` is told.
 #[derive(Debug, Args)]
@@ -26,10 +27,18 @@ pub(crate) fn run(args: &Replay) -> ExitCode {
             return ExitCode::from(verdict::USAGE);
         }
     };
+    let (told, _) = story::tell(&plan);
+    let names = Names::new(&plan);
+    let mut steps = plan.steps.iter().zip(&told).peekable();
     let report = world::run(&plan, &mut |it| {
-        if args.trace {
-            say(&it.to_string());
+        if !args.trace {
+            return;
         }
+        let is_past = |at_ms| at_ms <= it.time.as_millis();
+        while let Some((_, line)) = steps.next_if(|(timed, _)| is_past(timed.at_ms)) {
+            say(&format!("* {line}"));
+        }
+        say(&format!("  {}", trace::line(&names, it)));
     });
     say(&format!(
         "{} observations, digest {}",
@@ -37,7 +46,7 @@ pub(crate) fn run(args: &Replay) -> ExitCode {
     ));
     match &report.failure {
         Some(failure) => {
-            say(&verdict::story(&plan, &report, failure));
+            say(&verdict::story(&plan, &report, failure, &told));
             failure.code()
         }
         None => {

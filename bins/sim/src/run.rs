@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,10 +14,9 @@ use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::generate::generate;
-use crate::plan::Plan;
 use crate::tally::Tally;
 use crate::world::{self, Failure, Report};
-use crate::{say, verdict};
+use crate::{say, story, verdict};
 
 /// What `run` is told.
 #[derive(Debug, Args)]
@@ -77,7 +76,7 @@ struct Totals {
 }
 
 enum Wrong {
-    Failed(Box<(Plan, Report, Failure)>),
+    Failed(Failure),
     Differs,
 }
 
@@ -150,7 +149,7 @@ impl Shared {
             let mut totals = self.totals();
             totals.add(&report);
             if let Some(failure) = failure {
-                totals.found(seed, Wrong::Failed(Box::new((plan, report, failure))));
+                totals.found(seed, Wrong::Failed(failure));
             } else if differs {
                 totals.found(seed, Wrong::Differs);
             }
@@ -166,20 +165,65 @@ impl Shared {
 }
 
 /// On standard error, if that is a terminal.
-fn bar(worlds: u64) -> ProgressBar {
+pub(crate) fn bar(length: Option<u64>, template: &str) -> ProgressBar {
     let target = if std::io::stderr().is_terminal() {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()
     };
-    let template = "{spinner} running {bar:30} {percent}% of {len} worlds, {msg}, {eta} left";
     let style = ProgressStyle::with_template(template);
-    let bar = ProgressBar::with_draw_target(Some(worlds), target)
+    let bar = ProgressBar::with_draw_target(length, target)
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(100));
     }
     bar
+}
+
+/// Ctrl-C, from when it is watched.
+pub(crate) struct Interrupts(Option<Signals>);
+
+impl Interrupts {
+    pub(crate) fn watch() -> Self {
+        // It ends the process by itself, where it can't be watched.
+        Self(Signals::new([Signal::Int]).ok())
+    }
+
+    async fn come(self) {
+        match self.0 {
+            Some(mut signals) => drop(signals.next().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until `work` has ended, or for Ctrl-C. Whether that came first.
+    pub(crate) fn before(self, work: impl Future<Output = ()>) -> bool {
+        let work = async {
+            work.await;
+            false
+        };
+        let come = async {
+            self.come().await;
+            true
+        };
+        smol::block_on(smol::future::or(work, come))
+    }
+
+    /// Does `work` to its end, which `stop` is to bring about when Ctrl-C comes. Whether it came.
+    pub(crate) fn during(self, stop: &AtomicBool, work: impl FnOnce() + Send) -> bool {
+        let (sender, ended) = async_channel::bounded::<()>(1);
+        thread::scope(|threads| {
+            threads.spawn(move || {
+                work();
+                drop(sender);
+            });
+            let interrupted = self.before(async {
+                let _ = ended.recv().await;
+            });
+            stop.store(true, Ordering::Relaxed);
+            interrupted
+        })
+    }
 }
 
 /// Runs them, and stops at the first world that fails.
@@ -191,11 +235,13 @@ pub(crate) fn run(args: &Run) -> ExitCode {
         twice: args.twice,
         next: AtomicU64::new(seeds.from),
         totals: Mutex::default(),
-        bar: bar(seeds.to - seeds.from),
+        bar: bar(
+            Some(seeds.to - seeds.from),
+            "{spinner} running {bar:30} {percent}% of {len} worlds, {msg}, {eta} left",
+        ),
         began: Instant::now(),
     });
-    // It ends the process by itself, where it can't be watched.
-    let interrupts = Signals::new([Signal::Int]).ok();
+    let interrupts = Interrupts::watch();
     say(&format!(
         "seeds {}..{}, {jobs} at once",
         seeds.from, seeds.to
@@ -210,18 +256,9 @@ pub(crate) fn run(args: &Run) -> ExitCode {
     }
     drop(sender);
     // The channel is closed when the last thread has ended; Ctrl-C does not wait for that.
-    let done = async {
+    let interrupted = interrupts.before(async {
         let _ = ended.recv().await;
-        false
-    };
-    let interrupted = async {
-        match interrupts {
-            Some(mut signals) => drop(signals.next().await),
-            None => std::future::pending().await,
-        }
-        true
-    };
-    let interrupted = smol::block_on(smol::future::or(done, interrupted));
+    });
     shared.bar.finish_and_clear();
     let mut totals = shared.totals();
     say(&totals.summary(shared.began.elapsed()));
@@ -240,7 +277,7 @@ pub(crate) fn run(args: &Run) -> ExitCode {
 }
 
 /// As many as there are cores.
-fn cores() -> Option<usize> {
+pub(crate) fn cores() -> Option<usize> {
     thread::available_parallelism().ok().map(usize::from)
 }
 
@@ -248,7 +285,8 @@ fn cores() -> Option<usize> {
 fn tell(seed: u64, wrong: Wrong, folder: &Path) -> ExitCode {
     let file = folder.join(format!("seed-{seed}.json"));
     let plan = generate(seed);
-    match plan.write(&file) {
+    let (told, report) = story::tell(&plan);
+    match plan.write(&file, &told) {
         Ok(()) => {
             say(&format!("seed {seed} failed"));
             say(&format!(
@@ -263,9 +301,8 @@ fn tell(seed: u64, wrong: Wrong, folder: &Path) -> ExitCode {
         Err(error) => say(&format!("seed {seed} failed, and {error}")),
     }
     match wrong {
-        Wrong::Failed(failed) => {
-            let (plan, report, failure) = *failed;
-            say(&verdict::story(&plan, &report, &failure));
+        Wrong::Failed(failure) => {
+            say(&verdict::story(&plan, &report, &failure, &told));
             failure.code()
         }
         Wrong::Differs => {

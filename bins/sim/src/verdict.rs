@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::names::Names;
 use crate::plan::Plan;
+use crate::trace;
 use crate::world::{Failure, Report};
 
 /// The exit codes, as `--help` and `docs/simulation.md` have them.
@@ -42,29 +44,27 @@ impl Failure {
 }
 
 /// What went wrong, after which step, what was expected and seen.
-pub(crate) fn story(plan: &Plan, report: &Report, failure: &Failure) -> String {
+pub(crate) fn story(plan: &Plan, report: &Report, failure: &Failure, told: &[String]) -> String {
+    let names = Names::new(plan);
     let name = failure.name();
     let expected = promise(name);
-    let (seen, at) = match failure {
-        Failure::Safety(broken) | Failure::Liveness(broken) => {
-            (broken.what.as_str(), broken.at.as_str())
-        }
-        Failure::Panic(words) => (words.as_str(), ""),
+    let seen = match failure {
+        Failure::Safety(broken) | Failure::Liveness(broken) => broken.what.as_str(),
+        Failure::Panic(words) => words.as_str(),
     };
-    let mut lines = vec![format!("{name}: {seen}")];
-    if !at.is_empty() {
-        lines.push(format!("  seen in   {at}"));
+    let mut lines = vec![format!("{name}: {}", names.shorten(seen))];
+    if let (Failure::Safety(_), Some(last)) = (failure, &report.last) {
+        lines.push(format!("  seen in   {}", trace::line(&names, last)));
+        lines.push(format!("  which is  {}", names.shorten(&last.to_string())));
     }
     if !expected.is_empty() {
         lines.push(format!("  expected  {expected}"));
     }
     let (taken, all) = (report.taken, plan.steps.len());
-    lines.push(
-        match taken.checked_sub(1).and_then(|last| plan.steps.get(last)) {
-            Some(last) => format!("  after     step {taken} of {all}: {last}"),
-            None => format!("  after     none of {all} steps"),
-        },
-    );
+    lines.push(match taken.checked_sub(1).and_then(|last| told.get(last)) {
+        Some(last) => format!("  after     step {taken} of {all}: {last}"),
+        None => format!("  after     none of {all} steps"),
+    });
     lines.join("\n")
 }
 

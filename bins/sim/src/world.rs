@@ -50,6 +50,8 @@ pub(crate) struct Report {
     pub(crate) tally: Tally,
     /// Steps of the plan that had come when it ended.
     pub(crate) taken: usize,
+    /// What was seen last: where a promise was broken, this broke it.
+    pub(crate) last: Option<Observation>,
 }
 
 /// The actors, and the means to tell them what to do.
@@ -86,6 +88,7 @@ pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
         oracles: Oracles::new(plan.world.limits.clone()),
         digest: Digest::default(),
         seen: 0,
+        last: None,
         trace,
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| world.phases(&mut judge)));
@@ -109,6 +112,7 @@ pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
             faults: world.net.faults(),
         },
         taken: world.taken.get(),
+        last: judge.last,
     }
 }
 
@@ -116,6 +120,7 @@ struct Judge<'t> {
     oracles: Oracles,
     digest: Digest,
     seen: u64,
+    last: Option<Observation>,
     trace: &'t mut dyn FnMut(&Observation),
 }
 
@@ -125,7 +130,9 @@ impl Judge<'_> {
             (self.trace)(&it);
             self.digest.bytes(it.to_string().as_bytes());
             self.seen += 1;
-            self.oracles.see(&it).map_err(Failure::Safety)?;
+            let judged = self.oracles.see(&it);
+            self.last = Some(it);
+            judged.map_err(Failure::Safety)?;
         }
         Ok(())
     }
@@ -255,12 +262,7 @@ impl World {
         self.net.observe(Seen::Healed {
             given_up: Vec::new(),
         });
-        self.net.weather(Network {
-            latency_ms: [1, 5],
-            bytes_per_ms: 1 << 20,
-            window_bytes: 64 << 10,
-            chopped: false,
-        });
+        self.net.weather(Network::CALM);
         for device in 0..self.devices.len() {
             self.tell(device, Command::ResumeReading);
             self.tell(device, Command::Connect(crate::plan::Since::Positions));
