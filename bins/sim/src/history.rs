@@ -124,8 +124,10 @@ impl Seen {
             | Self::Received { conn, .. }
             | Self::Said { conn, .. }
             | Self::Closed { conn, .. }
+            | Self::Shows { conn, .. }
             | Self::Leaves { conn } => Some(conn.device),
             Self::Refused { device, .. } => Some(*device),
+            Self::Fault { device, .. } => *device,
             Self::Publishing { .. }
             | Self::Published { .. }
             | Self::Unanswered { .. }
@@ -134,7 +136,9 @@ impl Seen {
             | Self::Started
             | Self::Crashed
             | Self::Drains
-            | Self::Healed => None,
+            | Self::Drained { .. }
+            | Self::Clock { .. }
+            | Self::Healed { .. } => None,
         }
     }
 }
