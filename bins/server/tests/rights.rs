@@ -196,6 +196,45 @@ fn a_renewal_takes_what_the_new_token_does_not_give() {
 }
 
 #[test]
+fn who_resumes_with_a_token_that_no_longer_names_the_room_gets_nothing_of_it() {
+    let mut scene = Scene::start(&[]);
+    let (before, welcome) = scene.open(CHAT, &token());
+    let epoch = welcome["data"]["rooms"][ROOM]["epoch"].as_str().unwrap();
+    drop(before);
+    let missed = format!(r#"{{"type":"chat:message","data":"{SECRET}"}}"#);
+    scene.tell(EVENTS, &missed);
+    let fewer = token_of(7, &format!(r#"["{OTHER}"]"#));
+    // At its own endpoint, beside another task's, and by joining: each from the position that it had.
+    let since = format!("since={ROOM}@{epoch}:0");
+    let refused = handshake(
+        &format!("{CHAT}?{since}"),
+        &[&format!("Authorization: Bearer {fewer}")],
+    );
+    assert_eq!(scene.send(refused).status, 403);
+    let endpoint = format!("/v1/tasks/{OTHER}/chat?{since}");
+    for (name, path) in [
+        ("another", endpoint),
+        ("own", format!("{NOTIFICATIONS}?{since}")),
+    ] {
+        let (mut client, welcome) = scene.open(&path, &fewer);
+        assert!(
+            welcome["data"]["rooms"][ROOM].is_null(),
+            "{name}: {welcome}"
+        );
+        let join =
+            json!({"op": "join", "room": ROOM, "since": {"epoch": epoch, "seq": 0}, "ref": 1});
+        assert_eq!(
+            client.ask(&join.to_string())["error"]["code"],
+            "forbidden",
+            "{name}"
+        );
+    }
+    let (mut allowed, _) = scene.open(&format!("{CHAT}?{since}"), &token());
+    assert_eq!(allowed.json()["rooms"], json!({ROOM: 1}));
+    scene.assert_unharmed("resumes");
+}
+
+#[test]
 fn a_room_that_is_not_allowed_is_refused_in_the_same_words_whether_it_exists_or_not() {
     let mut scene = Scene::start(&["--message-bytes", "2MiB", "--errors-per-minute", "1000"]);
     let (exists, deleted) = (OTHER, "550e8400-e29b-41d4-a716-446655440002");

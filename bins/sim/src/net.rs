@@ -1,6 +1,6 @@
 //! The network: who connects to the server over which line, and what everybody saw.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
@@ -11,6 +11,16 @@ use fanfare_loopback::{Conditions, Direction, Line, Stream, Timeline};
 use crate::history::{Observation, Seen};
 use crate::machine::Server;
 use crate::plan::{Fault, Network};
+use crate::tally::Counts;
+
+/// Whose choice something is that is drawn while a world runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Node {
+    Device(usize),
+    BackEnd(usize),
+    /// The back end that reads everything at the end.
+    Auditor,
+}
 
 /// What all nodes of a world share.
 pub(crate) struct Net {
@@ -20,9 +30,11 @@ pub(crate) struct Net {
     network: RefCell<Network>,
     /// The last line of each device.
     lines: RefCell<BTreeMap<usize, Line>>,
-    random: RefCell<fastrand::Rng>,
+    seed: u64,
+    /// Each node draws from its own, so that what is taken out of a plan changes little for the others.
+    random: RefCell<BTreeMap<Node, fastrand::Rng>>,
     seen: RefCell<Vec<Observation>>,
-    faults: Cell<u64>,
+    faults: RefCell<Counts>,
 }
 
 impl Net {
@@ -32,9 +44,10 @@ impl Net {
             server: RefCell::new(None),
             network: RefCell::new(network),
             lines: RefCell::default(),
-            random: RefCell::new(fastrand::Rng::with_seed(seed)),
+            seed,
+            random: RefCell::default(),
             seen: RefCell::default(),
-            faults: Cell::new(0),
+            faults: RefCell::default(),
         })
     }
 
@@ -59,9 +72,19 @@ impl Net {
         smol::future::or(work, late).await
     }
 
-    /// A number below `most`.
-    pub(crate) fn draw(&self, most: u64) -> u64 {
-        self.random.borrow_mut().u64(..most.max(1))
+    /// A number below `most`, as a node draws it.
+    pub(crate) fn draw(&self, node: Node, most: u64) -> u64 {
+        let mut random = self.random.borrow_mut();
+        let random = random.entry(node).or_insert_with(|| {
+            let (kind, number) = match node {
+                Node::Device(number) => (1, number),
+                Node::BackEnd(number) => (2, number),
+                Node::Auditor => (3, 0),
+            };
+            let own = (kind << 32 | number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            fastrand::Rng::with_seed(self.seed ^ own)
+        });
+        random.u64(..most.max(1))
     }
 
     pub(crate) fn observe(&self, seen: Seen) {
@@ -85,17 +108,17 @@ impl Net {
     }
 
     /// Connects to the server; a device's line can be broken later.
-    pub(crate) async fn connect(&self, device: Option<usize>) -> io::Result<Stream> {
+    pub(crate) async fn connect(&self, node: Node) -> io::Result<Stream> {
         let conditions = self.conditions();
         let (from, to) = (*conditions.latency_ms.start(), *conditions.latency_ms.end());
-        self.sleep_ms(from + self.draw(to - from + 1)).await;
-        let seed = self.draw(u64::MAX);
+        self.sleep_ms(from + self.draw(node, to - from + 1)).await;
+        let seed = self.draw(node, u64::MAX);
         let (ours, theirs, line) = Line::open(&self.timeline, conditions, seed);
         match &*self.server.borrow() {
             Some(server) => server.accept(theirs),
             None => return Err(io::ErrorKind::ConnectionRefused.into()),
         }
-        if let Some(device) = device {
+        if let Node::Device(device) = node {
             self.lines.borrow_mut().insert(device, line);
         }
         Ok(ours)
@@ -106,16 +129,23 @@ impl Net {
         let Some(line) = self.lines.borrow().get(&device).cloned() else {
             return;
         };
-        self.faults.set(self.faults.get() + 1);
         let direction = |up| if up { Direction::Up } else { Direction::Down };
         match how {
-            Fault::Reset {} => line.cut(),
+            Fault::Reset {} => {
+                self.fault("reset", Some(device));
+                line.cut();
+            }
             Fault::BlackHole {} => {
+                self.fault("black_hole", Some(device));
                 line.swallow(Direction::Up);
                 line.swallow(Direction::Down);
             }
-            Fault::OneWay { up } => line.swallow(direction(up)),
+            Fault::OneWay { up } => {
+                self.fault("one_way", Some(device));
+                line.swallow(direction(up));
+            }
             Fault::Stall { up, for_ms } => {
+                self.fault("stall", Some(device));
                 line.stall(direction(up));
                 let until = self.now().plus(for_ms);
                 self.timeline.at(until, move || line.go_on(direction(up)));
@@ -132,11 +162,18 @@ impl Net {
         }
     }
 
-    pub(crate) fn count_fault(&self) {
-        self.faults.set(self.faults.get() + 1);
+    /// A fault took effect, on one device or on all.
+    fn fault(&self, name: &'static str, device: Option<usize>) {
+        self.faults.borrow_mut().add(name, 1);
+        self.observe(Seen::Fault { name, device });
     }
 
-    pub(crate) const fn faults(&self) -> u64 {
-        self.faults.get()
+    /// A fault took effect, of which this is the name.
+    pub(crate) fn count_fault(&self, name: &'static str) {
+        self.fault(name, None);
+    }
+
+    pub(crate) fn faults(&self) -> Counts {
+        self.faults.borrow().clone()
     }
 }

@@ -1,9 +1,11 @@
 //! A plan: the world, and what happens in it when. It is drawn before the run and is all that a run needs.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use fanfare_core::Limits;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// The format that this version reads and writes. It rises with every change that an older version would misread.
 pub(crate) const FORMAT: u32 = 1;
@@ -42,6 +44,16 @@ pub(crate) struct Device {
     pub(crate) endpoint: Endpoint,
 }
 
+impl Device {
+    /// The task whose chat it opens.
+    pub(crate) const fn task(&self) -> Option<u32> {
+        match self.endpoint {
+            Endpoint::Chat { task } => Some(task),
+            Endpoint::Notifications {} => None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Endpoint {
@@ -58,6 +70,16 @@ pub(crate) struct Network {
     pub(crate) chopped: bool,
 }
 
+impl Network {
+    /// As good as it gets.
+    pub(crate) const CALM: Self = Self {
+        latency_ms: [1, 5],
+        bytes_per_ms: 1 << 20,
+        window_bytes: 64 << 10,
+        chopped: false,
+    };
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Bounds {
@@ -67,12 +89,42 @@ pub(crate) struct Bounds {
     pub(crate) log_bytes: usize,
 }
 
+impl Default for Bounds {
+    /// The server's own.
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            task_log_events: limits.task_log_events,
+            user_log_events: limits.user_log_events,
+            outbox_bytes: limits.outbox_bytes,
+            log_bytes: limits.log_bytes,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(from = "ReadTimed")]
 pub(crate) struct Timed {
     /// Milliseconds from the beginning.
     pub(crate) at_ms: u64,
     pub(crate) step: Step,
+}
+
+/// A step in a file, where its story may stand beside it: for people, and of no meaning here.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReadTimed {
+    at_ms: u64,
+    step: Step,
+    #[serde(default, rename = "story")]
+    _story: Option<IgnoredAny>,
+}
+
+impl From<ReadTimed> for Timed {
+    fn from(read: ReadTimed) -> Self {
+        let ReadTimed { at_ms, step, .. } = read;
+        Self { at_ms, step }
+    }
 }
 
 /// What happens. Numbers of devices, tasks and publishers count from 0.
@@ -206,19 +258,51 @@ pub(crate) enum Error {
         file: PathBuf,
         source: std::io::Error,
     },
-    #[error("{file}: {source}: a plan is as `fanfare-sim run` writes it")]
+    #[error("{file}: can't be written: {source}")]
+    Unwritable {
+        file: PathBuf,
+        source: std::io::Error,
+    },
+    /// What serde says ends with line and column.
+    #[error("{file}: {field}{source}: a plan is as `fanfare-sim run` writes it")]
     Malformed {
         file: PathBuf,
+        field: String,
         source: serde_json::Error,
     },
-    #[error("{file}: has format {found}, and this version knows format {FORMAT}")]
+    #[error("{file}: {}", other_format(*found))]
     Format { file: PathBuf, found: u32 },
-    #[error("{file}: step {number}: {what}")]
+    #[error("{file}: steps[{number}]: {what}")]
     Step {
         file: PathBuf,
         number: usize,
         what: String,
     },
+}
+
+fn other_format(found: u32) -> String {
+    let age = if found < FORMAT { "older" } else { "newer" };
+    format!(
+        "has format {found}, of {age} versions, and this one reads format {FORMAT} alone: \
+         run it with the version that wrote it"
+    )
+}
+
+/// Reads all of a text; an error comes with its field.
+fn from_json<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T, (String, serde_json::Error)> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let read = serde_path_to_error::deserialize(&mut json);
+    let read = read.map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path == "." {
+            String::new()
+        } else {
+            format!("{path}: ")
+        };
+        (field, error.into_inner())
+    })?;
+    json.end().map_err(|error| (String::new(), error))?;
+    Ok(read)
 }
 
 /// The format alone, whatever else there is.
@@ -237,17 +321,37 @@ impl Plan {
         Self::parse(file, &text)
     }
 
+    /// Writes it as [`Plan::read`] takes it, each step with its line of the story.
+    pub(crate) fn write(&self, file: &Path, story: &[String]) -> Result<(), Error> {
+        let text = self.to_json(story).map_err(std::io::Error::from);
+        let written = text.and_then(|text| std::fs::write(file, text + "\n"));
+        written.map_err(|source| Error::Unwritable {
+            file: file.to_owned(),
+            source,
+        })
+    }
+
+    fn to_json(&self, story: &[String]) -> serde_json::Result<String> {
+        let mut plan = serde_json::to_value(self)?;
+        let steps = plan["steps"].as_array_mut().into_iter().flatten();
+        for (step, line) in steps.zip(story) {
+            step["story"] = Value::from(line.as_str());
+        }
+        serde_json::to_string_pretty(&plan)
+    }
+
     fn parse(file: PathBuf, text: &str) -> Result<Self, Error> {
-        let malformed = |source| Error::Malformed {
+        let malformed = |(field, source)| Error::Malformed {
             file: file.clone(),
+            field,
             source,
         };
-        let head: Head = serde_json::from_str(text).map_err(malformed)?;
+        let head: Head = from_json(text).map_err(malformed)?;
         if head.format != FORMAT {
             let found = head.format;
             return Err(Error::Format { file, found });
         }
-        let plan: Self = serde_json::from_str(text).map_err(malformed)?;
+        let plan: Self = from_json(text).map_err(malformed)?;
         match plan.check() {
             Ok(()) => Ok(plan),
             Err((number, what)) => Err(Error::Step { file, number, what }),
@@ -255,7 +359,7 @@ impl Plan {
     }
 
     /// Whether every step names what there is, and comes in its time.
-    fn check(&self) -> Result<(), (usize, String)> {
+    pub(crate) fn check(&self) -> Result<(), (usize, String)> {
         let mut before = 0;
         for (number, timed) in self.steps.iter().enumerate() {
             let wrong = |what: &str| Err((number, what.to_owned()));
@@ -280,7 +384,7 @@ impl Plan {
 
 impl Step {
     /// The device, the task and the publisher that it names.
-    const fn names(&self) -> (Option<usize>, Option<u32>, Option<usize>) {
+    pub(crate) const fn names(&self) -> (Option<usize>, Option<u32>, Option<usize>) {
         match self {
             Self::Join { device, task, .. }
             | Self::Part { device, task }
@@ -305,19 +409,6 @@ impl Step {
     }
 }
 
-impl fmt::Display for Timed {
-    /// A line of the story: `t=3.2s phone of user 4 …` needs the world, so devices go by number here.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let step = serde_json::to_string(&self.step).map_err(|_| fmt::Error)?;
-        write!(
-            f,
-            "t={}.{:03}s {step}",
-            self.at_ms / 1_000,
-            self.at_ms % 1_000
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,8 +418,12 @@ mod tests {
     fn a_plan_is_read_as_it_was_written() {
         for seed in 0..50 {
             let plan = generate(seed);
-            let text = serde_json::to_string_pretty(&plan).unwrap();
-            assert_eq!(Plan::parse("plan".into(), &text).unwrap(), plan, "{seed}");
+            let plain = serde_json::to_string_pretty(&plan).unwrap();
+            let told = plan.to_json(&["once upon a time".to_owned()]).unwrap();
+            assert!(told.contains("once upon a time"));
+            for text in [plain, told] {
+                assert_eq!(Plan::parse("plan".into(), &text).unwrap(), plan, "{seed}");
+            }
         }
     }
 
@@ -348,22 +443,28 @@ mod tests {
         };
         let cases = [
             (String::new(), "line 1"),
-            (with("\"format\": 1", "\"format\": 9"), "has format 9"),
+            (with("\"format\": 1", "\"format\": 0"), "of older versions"),
+            (with("\"format\": 1", "\"format\": 9"), "of newer versions"),
             (with("\"seed\"", "\"sed\""), "unknown field `sed`"),
-            (with("\"seed\": 1", "\"seed\": \"x\""), "line 3"),
-            (step("{\"explode\":{}}"), "unknown variant `explode`"),
+            (with("\"seed\": 1", "\"seed\": \"x\""), "plan.json: seed: "),
+            (with("\"seed\": 1", "\"seed\": \"x\""), "line 3 column "),
+            (format!("{good}x"), "trailing characters"),
+            (
+                step("{\"explode\":{}}"),
+                "steps[0].step: unknown variant `explode`",
+            ),
             (
                 step("{\"stop_reading\":{\"device\":0,\"x\":1}}"),
-                "unknown field `x`",
+                "steps[0].step.stop_reading.x: unknown field `x`",
             ),
             (step("{\"stop_reading\":{}}"), "missing field `device`"),
             (
                 step("{\"stop_reading\":{\"device\":999}}"),
-                "step 0: there is no device",
+                "steps[0]: there is no device",
             ),
             (
                 step("{\"part\":{\"device\":0,\"task\":999}}"),
-                "step 0: there is no task",
+                "steps[0]: there is no task",
             ),
             (
                 step("{\"repeat\":{\"publisher\":99,\"lies\":true}}"),

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::history::Seen;
 use crate::machine::API_KEY;
-use crate::net::Net;
+use crate::net::{Net, Node};
 use crate::wire::{Answer, Wire};
 
 /// Milliseconds for an answer.
@@ -25,13 +25,14 @@ pub(crate) struct Request {
     pub(crate) insists: bool,
 }
 
-pub(crate) async fn run(net: Rc<Net>, requests: Receiver<Request>) {
+/// Sends what it is told, in its order, as the back end of this number.
+pub(crate) async fn run(net: Rc<Net>, number: usize, requests: Receiver<Request>) {
     while let Ok(request) = requests.recv().await {
-        publish(&net, &request).await;
+        publish(&net, Node::BackEnd(number), &request).await;
     }
 }
 
-async fn publish(net: &Net, request: &Request) {
+async fn publish(net: &Net, node: Node, request: &Request) {
     let number = request.number;
     let head = format!(
         "POST {} HTTP/1.1\r\nAuthorization: Bearer {API_KEY}\r\nContent-Type: application/json\r\nConnection: close\r\n",
@@ -44,7 +45,7 @@ async fn publish(net: &Net, request: &Request) {
             path: request.path.clone(),
             body: request.body.clone(),
         });
-        let answer = net.within(PATIENCE_MS, ask(net, &head, &body));
+        let answer = net.within(PATIENCE_MS, ask(net, node, &head, &body));
         match answer.await {
             // It can't be taken now.
             Ok(answer) if answer.status == 503 && request.insists => {}
@@ -60,13 +61,13 @@ async fn publish(net: &Net, request: &Request) {
             Err(_) if request.insists => {}
             Err(_) => return net.observe(Seen::Unanswered { number }),
         }
-        net.sleep_ms(net.draw(wait)).await;
+        net.sleep_ms(net.draw(node, wait)).await;
         wait = (2 * wait).min(WAIT_MAX_MS);
     }
 }
 
-async fn ask(net: &Net, head: &str, body: &str) -> io::Result<Answer> {
-    Wire::new(net.connect(None).await?)
+async fn ask(net: &Net, node: Node, head: &str, body: &str) -> io::Result<Answer> {
+    Wire::new(net.connect(node).await?)
         .request(head, body)
         .await
 }
@@ -79,7 +80,10 @@ pub(crate) async fn audit(net: Rc<Net>, paths: Vec<String>) {
             let head = format!(
                 "GET {path} HTTP/1.1\r\nAuthorization: Bearer {API_KEY}\r\nConnection: close\r\n"
             );
-            let Ok(answer) = net.within(PATIENCE_MS, ask(&net, &head, "")).await else {
+            let Ok(answer) = net
+                .within(PATIENCE_MS, ask(&net, Node::Auditor, &head, ""))
+                .await
+            else {
                 return;
             };
             let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();

@@ -16,8 +16,10 @@ use crate::history::{Observation, Seen};
 use crate::machine::Server;
 use crate::net::Net;
 use crate::oracle::{Broken, Oracles};
+use crate::panics;
 use crate::plan::{Kind, Network, Plan, Step, Target};
 use crate::publisher::{self, Request};
+use crate::tally::{self, Counts, Tally};
 
 /// Milliseconds after the faults, in which all that is owed has to come: the longest wait of a client, and a server's or a
 /// client's notice that the other is gone.
@@ -44,8 +46,12 @@ pub(crate) struct Report {
     /// Of everything that was seen, with its time.
     pub(crate) digest: Digest,
     pub(crate) seen: u64,
-    pub(crate) faults: u64,
     pub(crate) simulated_ms: u64,
+    pub(crate) tally: Tally,
+    /// Steps of the plan that had come when it ended.
+    pub(crate) taken: usize,
+    /// What was seen last: where a promise was broken, this broke it.
+    pub(crate) last: Option<Observation>,
 }
 
 /// The actors, and the means to tell them what to do.
@@ -59,6 +65,8 @@ struct World {
     /// The last publish of each publisher that insisted.
     insisted: RefCell<Vec<Option<Request>>>,
     lives: Cell<u64>,
+    steps: RefCell<Counts>,
+    taken: Cell<usize>,
 }
 
 /// Runs a plan to its end, or to the first promise that is broken. `trace` is shown everything.
@@ -77,9 +85,10 @@ pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
         }
     }
     let mut judge = Judge {
-        oracles: Oracles::default(),
+        oracles: Oracles::new(plan.world.limits.clone()),
         digest: Digest::default(),
         seen: 0,
+        last: None,
         trace,
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| world.phases(&mut judge)));
@@ -89,6 +98,7 @@ pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
         Err(panic) => {
             let words = panic.downcast_ref::<String>().cloned();
             let words = words.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()));
+            let words = panics::take().or(words);
             Some(Failure::Panic(words.unwrap_or_default()))
         }
     };
@@ -96,8 +106,13 @@ pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
         failure,
         digest: judge.digest,
         seen: judge.seen,
-        faults: world.net.faults(),
         simulated_ms: world.net.now().as_millis(),
+        tally: Tally {
+            steps: world.steps.borrow().clone(),
+            faults: world.net.faults(),
+        },
+        taken: world.taken.get(),
+        last: judge.last,
     }
 }
 
@@ -105,6 +120,7 @@ struct Judge<'t> {
     oracles: Oracles,
     digest: Digest,
     seen: u64,
+    last: Option<Observation>,
     trace: &'t mut dyn FnMut(&Observation),
 }
 
@@ -114,7 +130,9 @@ impl Judge<'_> {
             (self.trace)(&it);
             self.digest.bytes(it.to_string().as_bytes());
             self.seen += 1;
-            self.oracles.see(&it).map_err(Failure::Safety)?;
+            let judged = self.oracles.see(&it);
+            self.last = Some(it);
+            judged.map_err(Failure::Safety)?;
         }
         Ok(())
     }
@@ -137,10 +155,10 @@ impl World {
                 sender
             });
         let devices = devices.collect();
-        let publishers = (0..plan.world.publishers).map(|_| {
+        let publishers = (0..plan.world.publishers as usize).map(|number| {
             let (sender, requests) = async_channel::unbounded();
             actors
-                .spawn(publisher::run(Rc::clone(&net), requests))
+                .spawn(publisher::run(Rc::clone(&net), number, requests))
                 .detach();
             sender
         });
@@ -154,6 +172,8 @@ impl World {
             publishers,
             published: Cell::new(0),
             lives: Cell::new(0),
+            steps: RefCell::default(),
+            taken: Cell::new(0),
         }
     }
 
@@ -166,6 +186,7 @@ impl World {
             Ok(server) => {
                 *self.net.server.borrow_mut() = Some(server);
                 self.net.observe(Seen::Started);
+                self.net.observe(Seen::Clock { ahead_ms: 0 });
             }
             // Its key and secret are the simulation's own.
             Err(error) => unreachable!("the server does not start: {error}"),
@@ -211,7 +232,9 @@ impl World {
             judge.judge(self.net.take_seen())?;
             let panics = self.net.server.borrow().as_ref().map_or(0, Server::panics);
             if panics > 0 {
-                return Err(Failure::Panic("a task of the server panicked".to_owned()));
+                let words = panics::take();
+                let words = words.unwrap_or_else(|| "a task of the server".to_owned());
+                return Err(Failure::Panic(words));
             }
             match self.net.timeline.next() {
                 Some(next) if next <= until => {
@@ -236,13 +259,10 @@ impl World {
 
     /// All faults end, and everybody comes.
     fn heal(self: &Rc<Self>) {
-        self.net.observe(Seen::Healed);
-        self.net.weather(Network {
-            latency_ms: [1, 5],
-            bytes_per_ms: 1 << 20,
-            window_bytes: 64 << 10,
-            chopped: false,
+        self.net.observe(Seen::Healed {
+            given_up: Vec::new(),
         });
+        self.net.weather(Network::CALM);
         for device in 0..self.devices.len() {
             self.tell(device, Command::ResumeReading);
             self.tell(device, Command::Connect(crate::plan::Since::Positions));
@@ -257,6 +277,8 @@ impl World {
     }
 
     fn step(self: &Rc<Self>, step: &Step) {
+        self.taken.set(self.taken.get() + 1);
+        self.steps.borrow_mut().add(&tally::name(step), 1);
         match step {
             Step::Connect { device, with } => self.tell(*device, Command::Connect(*with)),
             Step::Leave { device, in_order } => {
@@ -312,7 +334,10 @@ impl World {
                 self.send(0, request);
             }
             Step::Break { device, how } => self.net.break_line(*device, *how),
-            Step::Weather { network } => self.net.weather(network.clone()),
+            Step::Weather { network } => {
+                self.net.count_fault("weather");
+                self.net.weather(network.clone());
+            }
             Step::Crash {} => self.crash(),
             Step::Drain {} => self.drain(),
         }
@@ -381,7 +406,7 @@ impl World {
         let Some(server) = self.net.server.take() else {
             return;
         };
-        self.net.count_fault();
+        self.net.count_fault("crash");
         self.net.observe(Seen::Crashed);
         drop(server);
         self.restart();
@@ -403,14 +428,16 @@ impl World {
     fn drain(self: &Rc<Self>) {
         let server = self.net.server.borrow();
         let Some(server) = &*server else { return };
+        self.net.count_fault("drain");
         self.net.observe(Seen::Drains);
         let (world, life) = (Rc::downgrade(self), self.lives.get());
-        server.drain(move || {
+        server.drain(move |in_time| {
             let Some(world) = world.upgrade() else { return };
             let net = Rc::clone(&world.net);
             // Not within the server's own work.
             net.timeline.at(net.now(), move || {
                 if world.lives.get() == life && world.net.server.take().is_some() {
+                    world.net.observe(Seen::Drained { in_time });
                     world.restart();
                 }
             });

@@ -1,0 +1,57 @@
+//! `fanfare-sim replay`: one plan, with all that is seen.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::names::Names;
+use crate::plan::Plan;
+use crate::{say, story, trace, verdict, world};
+
+/// What `replay` is told.
+#[derive(Debug, Args)]
+pub(crate) struct Replay {
+    /// The plan's file
+    plan: PathBuf,
+    /// Prints everything that is seen from outside
+    #[arg(long)]
+    trace: bool,
+}
+
+pub(crate) fn run(args: &Replay) -> ExitCode {
+    let plan = match Plan::read(args.plan.clone()) {
+        Ok(plan) => plan,
+        Err(error) => {
+            say(&format!("fanfare-sim: {error}"));
+            return ExitCode::from(verdict::USAGE);
+        }
+    };
+    let (told, _) = story::tell(&plan);
+    let names = Names::new(&plan);
+    let mut steps = plan.steps.iter().zip(&told).peekable();
+    let report = world::run(&plan, &mut |it| {
+        if !args.trace {
+            return;
+        }
+        let is_past = |at_ms| at_ms <= it.time.as_millis();
+        while let Some((_, line)) = steps.next_if(|(timed, _)| is_past(timed.at_ms)) {
+            say(&format!("* {line}"));
+        }
+        say(&format!("  {}", trace::line(&names, it)));
+    });
+    say(&format!(
+        "{} observations, digest {}",
+        report.seen, report.digest
+    ));
+    match &report.failure {
+        Some(failure) => {
+            say(&verdict::story(&plan, &report, failure, &told));
+            failure.code()
+        }
+        None => {
+            say("every promise was kept");
+            ExitCode::SUCCESS
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! `fanfare-sim run`: the worlds of a range of seeds, several at once.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use async_signal::{Signal, Signals};
+use clap::Args;
+use futures::StreamExt;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::generate::generate;
+use crate::tally::Tally;
+use crate::world::{self, Failure, Report};
+use crate::{say, story, verdict};
+
+/// What `run` is told.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The first seed and the one behind the last, as in 0..2000
+    #[arg(long, value_name = "FROM..TO", value_parser = Seeds::parse)]
+    seeds: Seeds,
+    /// Worlds that run at once [default: as many as there are cores]
+    #[arg(long, value_name = "NUMBER")]
+    jobs: Option<usize>,
+    /// Every world is run twice, and has to come out the same
+    #[arg(long)]
+    twice: bool,
+    /// Folder to which the plan of a world that fails is written
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    plans: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seeds {
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+}
+
+impl Seeds {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let (from, to) = text
+            .split_once("..")
+            .ok_or("expected two numbers with `..` between, such as 0..2000")?;
+        let number = |text: &str| {
+            text.parse::<u64>()
+                .map_err(|error| format!("`{text}`: {error}"))
+        };
+        let (from, to) = (number(from)?, number(to)?);
+        if from > to {
+            return Err(format!("{from} is above {to}: did you mean {to}..{from}?"));
+        }
+        if from == to {
+            return Err(format!(
+                "no seed is in it: {from}..{} has one",
+                from.saturating_add(1)
+            ));
+        }
+        Ok(Self { from, to })
+    }
+}
+
+/// What all worlds came to so far.
+#[derive(Default)]
+struct Totals {
+    worlds: u64,
+    seen: u64,
+    simulated_ms: u64,
+    tally: Tally,
+    /// The lowest seed that failed, and how.
+    wrong: Option<(u64, Wrong)>,
+}
+
+enum Wrong {
+    Failed(Failure),
+    Differs,
+}
+
+impl Totals {
+    fn add(&mut self, report: &Report) {
+        self.worlds += 1;
+        self.seen += report.seen;
+        self.simulated_ms += report.simulated_ms;
+        self.tally.merge(&report.tally);
+    }
+
+    /// The same seed is told however many worlds run at once.
+    fn found(&mut self, seed: u64, wrong: Wrong) {
+        if self.wrong.as_ref().is_none_or(|(other, _)| seed < *other) {
+            self.wrong = Some((seed, wrong));
+        }
+    }
+
+    fn hours(&self) -> f64 {
+        Duration::from_millis(self.simulated_ms).as_secs_f64() / 3_600.0
+    }
+
+    fn summary(&self, took: Duration) -> String {
+        let rate = self.rate(took);
+        let seconds = took.as_secs_f64();
+        format!(
+            "{} worlds in {seconds:.1} s ({rate:.1} a second), {:.1} simulated hours, {} observations, {} steps, {} faults",
+            self.worlds,
+            self.hours(),
+            self.seen,
+            self.tally.steps.total(),
+            self.tally.faults.total(),
+        )
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    fn rate(&self, took: Duration) -> f64 {
+        self.worlds as f64 / took.as_secs_f64().max(0.001)
+    }
+}
+
+/// What all threads of a run share.
+struct Shared {
+    seeds: Seeds,
+    twice: bool,
+    next: AtomicU64,
+    totals: Mutex<Totals>,
+    bar: ProgressBar,
+    began: Instant,
+}
+
+impl Shared {
+    fn totals(&self) -> std::sync::MutexGuard<'_, Totals> {
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        loop {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.seeds.to {
+                return;
+            }
+            let plan = generate(seed);
+            let mut report = world::run(&plan, &mut |_| {});
+            let differs = self.twice && world::run(&plan, &mut |_| {}).digest != report.digest;
+            let failure = report.failure.take();
+            if differs || failure.is_some() {
+                self.next.store(self.seeds.to, Ordering::Relaxed);
+            }
+            let mut totals = self.totals();
+            totals.add(&report);
+            if let Some(failure) = failure {
+                totals.found(seed, Wrong::Failed(failure));
+            } else if differs {
+                totals.found(seed, Wrong::Differs);
+            }
+            let rate = totals.rate(self.began.elapsed());
+            self.bar.set_position(totals.worlds);
+            self.bar.set_message(format!(
+                "{rate:.1} seeds a second, {:.1} simulated hours, {} faults",
+                totals.hours(),
+                totals.tally.faults.total()
+            ));
+        }
+    }
+}
+
+/// On standard error, if that is a terminal.
+pub(crate) fn bar(length: Option<u64>, template: &str) -> ProgressBar {
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template(template);
+    let bar = ProgressBar::with_draw_target(length, target)
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(100));
+    }
+    bar
+}
+
+/// Ctrl-C, from when it is watched.
+pub(crate) struct Interrupts(Option<Signals>);
+
+impl Interrupts {
+    pub(crate) fn watch() -> Self {
+        // It ends the process by itself, where it can't be watched.
+        Self(Signals::new([Signal::Int]).ok())
+    }
+
+    async fn come(self) {
+        match self.0 {
+            Some(mut signals) => drop(signals.next().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until `work` has ended, or for Ctrl-C. Whether that came first.
+    pub(crate) fn before(self, work: impl Future<Output = ()>) -> bool {
+        let work = async {
+            work.await;
+            false
+        };
+        let come = async {
+            self.come().await;
+            true
+        };
+        smol::block_on(smol::future::or(work, come))
+    }
+
+    /// Does `work` to its end, which `stop` is to bring about when Ctrl-C comes. Whether it came.
+    pub(crate) fn during(self, stop: &AtomicBool, work: impl FnOnce() + Send) -> bool {
+        let (sender, ended) = async_channel::bounded::<()>(1);
+        thread::scope(|threads| {
+            threads.spawn(move || {
+                work();
+                drop(sender);
+            });
+            let interrupted = self.before(async {
+                let _ = ended.recv().await;
+            });
+            stop.store(true, Ordering::Relaxed);
+            interrupted
+        })
+    }
+}
+
+/// Runs them, and stops at the first world that fails.
+pub(crate) fn run(args: &Run) -> ExitCode {
+    let seeds = args.seeds;
+    let jobs = args.jobs.or_else(cores).unwrap_or(1).max(1);
+    let shared = Arc::new(Shared {
+        seeds,
+        twice: args.twice,
+        next: AtomicU64::new(seeds.from),
+        totals: Mutex::default(),
+        bar: bar(
+            Some(seeds.to - seeds.from),
+            "{spinner} running {bar:30} {percent}% of {len} worlds, {msg}, {eta} left",
+        ),
+        began: Instant::now(),
+    });
+    let interrupts = Interrupts::watch();
+    say(&format!(
+        "seeds {}..{}, {jobs} at once",
+        seeds.from, seeds.to
+    ));
+    let (sender, ended) = async_channel::bounded::<()>(1);
+    for _ in 0..jobs {
+        let (shared, sender) = (Arc::clone(&shared), sender.clone());
+        thread::spawn(move || {
+            shared.work();
+            drop(sender);
+        });
+    }
+    drop(sender);
+    // The channel is closed when the last thread has ended; Ctrl-C does not wait for that.
+    let interrupted = interrupts.before(async {
+        let _ = ended.recv().await;
+    });
+    shared.bar.finish_and_clear();
+    let mut totals = shared.totals();
+    say(&totals.summary(shared.began.elapsed()));
+    say(&format!("steps\n{}", totals.tally.steps));
+    say(&format!("faults\n{}", totals.tally.faults));
+    let wrong = totals.wrong.take();
+    match wrong {
+        None if interrupted => {
+            let next = shared.next.load(Ordering::Relaxed);
+            say(&format!("interrupted: seeds from {next} on were not begun"));
+            ExitCode::from(verdict::INTERRUPTED)
+        }
+        None => ExitCode::SUCCESS,
+        Some((seed, wrong)) => tell(seed, wrong, &args.plans),
+    }
+}
+
+/// As many as there are cores.
+pub(crate) fn cores() -> Option<usize> {
+    thread::available_parallelism().ok().map(usize::from)
+}
+
+/// Writes the plan of the world that failed, and says how it did.
+fn tell(seed: u64, wrong: Wrong, folder: &Path) -> ExitCode {
+    let file = folder.join(format!("seed-{seed}.json"));
+    let plan = generate(seed);
+    let (told, report) = story::tell(&plan);
+    match plan.write(&file, &told) {
+        Ok(()) => {
+            say(&format!("seed {seed} failed"));
+            say(&format!(
+                "  shorten   fanfare-sim shrink {}",
+                file.display()
+            ));
+            say(&format!(
+                "  replay    fanfare-sim replay {}",
+                file.display()
+            ));
+        }
+        Err(error) => say(&format!("seed {seed} failed, and {error}")),
+    }
+    match wrong {
+        Wrong::Failed(failure) => {
+            say(&verdict::story(&plan, &report, &failure, &told));
+            failure.code()
+        }
+        Wrong::Differs => {
+            say("determinism: two runs of it differ");
+            ExitCode::from(verdict::DETERMINISM)
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What is said of a world that failed, and with which code the program ends.
+
+use std::process::ExitCode;
+
+use crate::names::Names;
+use crate::plan::Plan;
+use crate::trace;
+use crate::world::{Failure, Report};
+
+/// The exit codes, as `--help` and `docs/simulation.md` have them.
+pub(crate) const USAGE: u8 = 2;
+pub(crate) const SAFETY: u8 = 10;
+pub(crate) const LIVENESS: u8 = 11;
+pub(crate) const PANIC: u8 = 12;
+pub(crate) const DETERMINISM: u8 = 13;
+/// 128 and the number of SIGINT.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+pub(crate) const EXIT_CODES: &str = "Exit codes:
+  0    every promise was kept
+  2    wrong usage, or a plan that is none
+  10   safety: a promise was broken
+  11   liveness: something that was owed did not come
+  12   a panic
+  13   determinism: two runs of one plan differ
+  130  ended by Ctrl-C; what was done so far is printed";
+
+impl Failure {
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Safety(_) => SAFETY,
+            Self::Liveness(_) => LIVENESS,
+            Self::Panic(_) => PANIC,
+        })
+    }
+
+    /// What a shorter plan has to fail by, too: the oracle's name, or that there was a panic.
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Safety(broken) | Self::Liveness(broken) => broken.oracle,
+            Self::Panic(_) => "panic",
+        }
+    }
+}
+
+/// What went wrong, after which step, what was expected and seen.
+pub(crate) fn story(plan: &Plan, report: &Report, failure: &Failure, told: &[String]) -> String {
+    let names = Names::new(plan);
+    let name = failure.name();
+    let expected = promise(name);
+    let seen = match failure {
+        Failure::Safety(broken) | Failure::Liveness(broken) => broken.what.as_str(),
+        Failure::Panic(words) => words.as_str(),
+    };
+    let mut lines = vec![format!("{name}: {}", names.shorten(seen))];
+    if let (Failure::Safety(_), Some(last)) = (failure, &report.last) {
+        lines.push(format!("  seen in   {}", trace::line(&names, last)));
+        lines.push(format!("  which is  {}", names.shorten(&last.to_string())));
+    }
+    if !expected.is_empty() {
+        lines.push(format!("  expected  {expected}"));
+    }
+    let (taken, all) = (report.taken, plan.steps.len());
+    lines.push(match taken.checked_sub(1).and_then(|last| told.get(last)) {
+        Some(last) => format!("  after     step {taken} of {all}: {last}"),
+        None => format!("  after     none of {all} steps"),
+    });
+    lines.join("\n")
+}
+
+/// What each oracle expects.
+pub(crate) fn promise(oracle: &str) -> &'static str {
+    match oracle {
+        "order" => "in a room and epoch numbers rise, and one number is one event for all",
+        "no_silent_gap" => "the next event is the one after the last, or a gap was told",
+        "no_double" => "who resumes from a position gets nothing up to it",
+        "nothing_after_leaving" => {
+            "nothing comes through a room that was left, nor after a goodbye"
+        }
+        "delivered" => "when all faults are over, everybody who is there has everything",
+        "no_leak" => "who gets an event is in one of its rooms, and it is as it was published",
+        "not_doubled" => "one id is one event, and a retry is told the first",
+        "kept" => "what was answered with 200 is in the history",
+        "terminal" => "a task ends once",
+        "acked" => "a cursor never goes back, and only a device has one",
+        "unread" => "after one event all of a user's devices are told one count, that of the inbox",
+        "answered" => "every message and every publish gets one answer",
+        "panic" => "no input and no fault makes the server panic",
+        _ => "",
+    }
+}

@@ -1,0 +1,109 @@
+//! `fanfare-sim` as a person runs it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by a panic"
+)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare-sim"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
+}
+
+fn words(output: &Output) -> String {
+    let stdout = String::from_utf8(output.stdout.clone()).unwrap();
+    stdout + &String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_range_of_seeds_without_one_is_told() {
+    for (seeds, told) in [
+        ("3..3", "3..4 has one"),
+        ("3..1", "did you mean 1..3?"),
+        ("3", "two numbers with `..` between"),
+        ("x..3", "`x`: invalid digit"),
+        ("0..-1", "`-1`: invalid digit"),
+    ] {
+        let output = run(&["run", "--seeds", seeds]);
+        assert_eq!(output.status.code(), Some(2), "{seeds}");
+        assert!(words(&output).contains(told), "{seeds}: {}", words(&output));
+    }
+}
+
+#[test]
+fn a_run_counts_steps_and_faults_by_kind_and_shows_no_bar_where_nobody_looks() {
+    let output = run(&["run", "--seeds", "0..1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    assert!(output.stderr.is_empty(), "{}", words(&output));
+    let told = words(&output);
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(lines[0].starts_with("seeds 0..1, "), "{told}");
+    assert!(lines[1].starts_with("1 worlds in "), "{told}");
+    let count = |name: &str| {
+        let line = lines.iter().find_map(|it| it.trim().strip_prefix(name));
+        line.unwrap_or_else(|| panic!("no {name}: {told}")).trim()
+    };
+    assert_ne!(count("publish"), "0");
+}
+
+#[test]
+fn ctrl_c_prints_what_was_done_so_far() {
+    let mut child = command(&["run", "--seeds", "0..1000000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    stdout.read_line(&mut line).unwrap();
+    assert!(line.starts_with("seeds 0..1000000, "), "{line}");
+    kill(
+        Pid::from_raw(child.id().try_into().unwrap()),
+        Signal::SIGINT,
+    )
+    .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    for told in [
+        " worlds in ",
+        "\nsteps\n",
+        "\nfaults\n",
+        "\ninterrupted: seeds from ",
+    ] {
+        assert!(rest.contains(told), "{told}: {rest}");
+    }
+}
+
+#[test]
+fn a_plan_that_is_none_is_told_with_its_file_and_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("plan.json");
+    let name = file.to_str().unwrap();
+    let output = run(&["replay", name]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        words(&output).contains("plan.json: No such file"),
+        "{}",
+        words(&output)
+    );
+    std::fs::write(&file, "{\"format\": true}").unwrap();
+    let output = run(&["replay", name]);
+    assert_eq!(output.status.code(), Some(2));
+    let told = words(&output);
+    assert!(
+        told.contains("format: invalid type") && told.contains("line 1 column 15"),
+        "{told}"
+    );
+}
