@@ -9,6 +9,7 @@ mod device;
 mod generate;
 mod history;
 mod machine;
+mod mutants;
 mod names;
 mod net;
 mod oracle;
@@ -45,6 +46,8 @@ enum Subcommands {
     Replay(replay::Replay),
     /// Looks for the shortest plan that fails as this one does
     Shrink(shrink::Shrink),
+    /// Plants deliberate faults in the server, and says which oracle finds each
+    Mutants(mutants::Mutants),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Subcommands::Run(args) => run::run(&args),
         Subcommands::Replay(args) => replay::run(&args),
         Subcommands::Shrink(args) => shrink::run(&args),
+        Subcommands::Mutants(args) => mutants::run(&args),
     }
 }
 
