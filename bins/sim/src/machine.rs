@@ -115,12 +115,11 @@ impl Server {
         self.executor.try_tick()
     }
 
-    /// Begins to end in order; `ended` is called when it has.
-    pub(crate) fn drain(&self, ended: impl FnOnce() + 'static) {
+    /// Begins to end in order; `ended` is called when it has, with whether nobody was left.
+    pub(crate) fn drain(&self, ended: impl FnOnce(bool) + 'static) {
         let shard = self.shard.clone();
         let drained = async move {
-            shard.drain(DRAIN_MS).await;
-            ended();
+            ended(shard.drain(DRAIN_MS).await);
         };
         self.executor.spawn(drained).detach();
     }

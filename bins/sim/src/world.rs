@@ -95,7 +95,7 @@ pub(crate) fn watched(
         }
     }
     let mut judge = Judge {
-        oracles: Oracles::default(),
+        oracles: Oracles::new(plan.world.limits.clone()),
         digest: Digest::default(),
         seen: 0,
         last: None,
@@ -198,6 +198,7 @@ impl World {
             Ok(server) => {
                 *self.net.server.borrow_mut() = Some(server);
                 self.net.observe(Seen::Started);
+                self.net.observe(Seen::Clock { ahead_ms: 0 });
             }
             // Its key and secret are the simulation's own.
             Err(error) => unreachable!("the server does not start: {error}"),
@@ -270,7 +271,9 @@ impl World {
 
     /// All faults end, and everybody comes.
     fn heal(self: &Rc<Self>) {
-        self.net.observe(Seen::Healed);
+        self.net.observe(Seen::Healed {
+            given_up: Vec::new(),
+        });
         self.net.weather(Network::CALM);
         for device in 0..self.devices.len() {
             self.tell(device, Command::ResumeReading);
@@ -440,12 +443,13 @@ impl World {
         self.net.count_fault("drain");
         self.net.observe(Seen::Drains);
         let (world, life) = (Rc::downgrade(self), self.lives.get());
-        server.drain(move || {
+        server.drain(move |in_time| {
             let Some(world) = world.upgrade() else { return };
             let net = Rc::clone(&world.net);
             // Not within the server's own work.
             net.timeline.at(net.now(), move || {
                 if world.lives.get() == life && world.net.server.take().is_some() {
+                    world.net.observe(Seen::Drained { in_time });
                     world.restart();
                 }
             });
