@@ -7,12 +7,14 @@ use std::rc::Rc;
 use async_channel::Receiver;
 use fanfare_core::{Claims, TaskGrant, UserId};
 use fanfare_loopback::task;
+use fanfare_websocket::Credentials;
 use serde_json::{Value, json};
 use smol::future::or;
 
-use crate::history::{Conn, Place, Seen};
+use crate::history::{Conn, Place, Rights, Seen};
 use crate::machine::{BEGINNING, credentials};
 use crate::net::{Net, Node};
+use crate::oracle;
 use crate::plan::{self, Endpoint, Since};
 use crate::wire::{Frame, Wire};
 
@@ -22,6 +24,8 @@ const PATIENCE_MS: u64 = 10_000;
 const SILENCE_MS: u64 = 60_000;
 /// Longest wait before the next try, in milliseconds.
 const WAIT_MAX_MS: u64 = 30_000;
+/// Milliseconds for which a token is good.
+const TOKEN_MS: u64 = 24 * 3_600_000;
 /// An epoch that no server gives.
 const FOREIGN: &str = "elsewhere";
 
@@ -52,7 +56,7 @@ struct Device {
     net: Rc<Net>,
     number: usize,
     about: plan::Device,
-    token: String,
+    credentials: Credentials,
     connections: u64,
     /// Where it stands; a room of which it only knows the epoch has no number.
     places: BTreeMap<String, (String, Option<u64>)>,
@@ -77,16 +81,14 @@ pub(crate) async fn run(
     about: plan::Device,
     commands: Receiver<Command>,
 ) {
-    let exp = BEGINNING.as_unix_millis() / 1_000 + 24 * 3_600;
-    let claims = Claims::new(UserId::new(about.user), exp, TaskGrant::All);
     let Ok(credentials) = credentials() else {
         return;
     };
     let mut device = Device {
         net,
         number,
-        token: credentials.issue(&claims),
         about,
+        credentials,
         connections: 0,
         places: BTreeMap::new(),
         joined: BTreeSet::new(),
@@ -197,12 +199,16 @@ impl Device {
     ) -> Over {
         let net = Rc::clone(&self.net);
         let (path, since) = self.path(with);
+        let number = self.number;
+        let conn = Conn {
+            device: number,
+            number: self.connections + 1,
+        };
+        let token = self.token(conn, oracle::WELCOME);
         let head = format!(
             "GET {path} HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {}\r\n",
-            self.token
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n",
         );
-        let number = self.number;
         let opened = net.within(PATIENCE_MS, async {
             let mut wire = Wire::new(net.connect(Node::Device(number)).await?);
             let answer = wire.request(&head, "").await?;
@@ -220,10 +226,6 @@ impl Device {
             Err(_) => return Over::Lost(None),
         };
         self.connections += 1;
-        let conn = Conn {
-            device: number,
-            number: self.connections,
-        };
         net.observe(Seen::Opened {
             conn,
             user: self.about.user,
@@ -336,6 +338,22 @@ impl Device {
                 }
             }
         }
+    }
+
+    /// A new token, which is about to be shown.
+    fn token(&self, conn: Conn, reference: &str) -> String {
+        let now_ms = BEGINNING.as_unix_millis() + self.net.now().as_millis();
+        let exp = (now_ms + TOKEN_MS) / 1_000;
+        self.net.observe(Seen::Shows {
+            conn,
+            reference: reference.to_owned(),
+            token: Rights {
+                ends_ms: exp * 1_000,
+                tasks: None,
+            },
+        });
+        let claims = Claims::new(UserId::new(self.about.user), exp, TaskGrant::All);
+        self.credentials.issue(&claims)
     }
 
     /// Says a text. Whether it left.

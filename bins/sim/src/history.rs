@@ -19,8 +19,23 @@ pub(crate) struct Place {
     pub(crate) seq: u64,
 }
 
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Rights {
+    /// Milliseconds since the Unix epoch.
+    pub(crate) ends_ms: u64,
+    /// The rooms of the tasks that it names; none are all.
+    pub(crate) tasks: Option<Vec<String>>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
+    /// A client is about to show a token: in the message of this reference, or in the handshake.
+    Shows {
+        conn: Conn,
+        reference: String,
+        token: Rights,
+    },
     /// A handshake succeeded, with these positions.
     Opened {
         conn: Conn,
@@ -82,8 +97,23 @@ pub(crate) enum Seen {
     Started,
     Crashed,
     Drains,
-    /// From now on there are no faults.
-    Healed,
+    /// It is about to end. `in_time`: nobody was left before its deadline.
+    Drained {
+        in_time: bool,
+    },
+    /// The server's wall clock is so far ahead of the world's, or behind it, from now on.
+    Clock {
+        ahead_ms: i64,
+    },
+    /// A fault takes effect, of a device's or of all.
+    Fault {
+        name: &'static str,
+        device: Option<usize>,
+    },
+    /// From now on there are no faults, but those of the devices that are given up: these never end.
+    Healed {
+        given_up: Vec<usize>,
+    },
 }
 
 impl Seen {
@@ -94,8 +124,10 @@ impl Seen {
             | Self::Received { conn, .. }
             | Self::Said { conn, .. }
             | Self::Closed { conn, .. }
+            | Self::Shows { conn, .. }
             | Self::Leaves { conn } => Some(conn.device),
             Self::Refused { device, .. } => Some(*device),
+            Self::Fault { device, .. } => *device,
             Self::Publishing { .. }
             | Self::Published { .. }
             | Self::Unanswered { .. }
@@ -104,7 +136,9 @@ impl Seen {
             | Self::Started
             | Self::Crashed
             | Self::Drains
-            | Self::Healed => None,
+            | Self::Drained { .. }
+            | Self::Clock { .. }
+            | Self::Healed { .. } => None,
         }
     }
 }
@@ -154,7 +188,37 @@ impl fmt::Display for Observation {
             Seen::Started => f.write_str("the server starts"),
             Seen::Crashed => f.write_str("the server crashes"),
             Seen::Drains => f.write_str("the server drains"),
-            Seen::Healed => f.write_str("all faults end"),
+            Seen::Drained { in_time } => {
+                let left = if *in_time {
+                    "nobody is left"
+                } else {
+                    "some are left"
+                };
+                write!(f, "the server has drained: {left}")
+            }
+            Seen::Clock { ahead_ms } => {
+                write!(f, "the server's wall clock is {ahead_ms} ms ahead")
+            }
+            Seen::Fault { name, device: None } => write!(f, "fault: {name}"),
+            Seen::Fault {
+                name,
+                device: Some(device),
+            } => write!(f, "fault: {name} of device {device}"),
+            Seen::Healed { given_up } => {
+                write!(f, "all faults end, but of these devices: {given_up:?}")
+            }
+            Seen::Shows {
+                conn,
+                reference,
+                token,
+            } => {
+                let ends = token.ends_ms;
+                write!(f, "{conn} shows a token until {ends} ({reference})")?;
+                match &token.tasks {
+                    Some(tasks) => write!(f, " for {}", tasks.join(",")),
+                    None => write!(f, " for all tasks"),
+                }
+            }
         }
     }
 }

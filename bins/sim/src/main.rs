@@ -5,6 +5,7 @@
     reason = "of JSON, where what is absent is null"
 )]
 
+mod determinism;
 mod device;
 mod generate;
 mod history;
@@ -42,6 +43,8 @@ struct Args {
 enum Subcommands {
     /// Runs the worlds of these seeds, and stops at the first that fails
     Run(run::Run),
+    /// Runs the worlds of these seeds twice here and once in another process, and compares them step by step
+    Determinism(determinism::Determinism),
     /// Runs a plan
     Replay(replay::Replay),
     /// Looks for the shortest plan that fails as this one does
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     panics::keep();
     match args.command {
         Subcommands::Run(args) => run::run(&args),
+        Subcommands::Determinism(args) => determinism::run(&args),
         Subcommands::Replay(args) => replay::run(&args),
         Subcommands::Shrink(args) => shrink::run(&args),
         Subcommands::Mutants(args) => mutants::run(&args),

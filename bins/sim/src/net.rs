@@ -132,20 +132,20 @@ impl Net {
         let direction = |up| if up { Direction::Up } else { Direction::Down };
         match how {
             Fault::Reset {} => {
-                self.count_fault("reset");
+                self.fault("reset", Some(device));
                 line.cut();
             }
             Fault::BlackHole {} => {
-                self.count_fault("black_hole");
+                self.fault("black_hole", Some(device));
                 line.swallow(Direction::Up);
                 line.swallow(Direction::Down);
             }
             Fault::OneWay { up } => {
-                self.count_fault("one_way");
+                self.fault("one_way", Some(device));
                 line.swallow(direction(up));
             }
             Fault::Stall { up, for_ms } => {
-                self.count_fault("stall");
+                self.fault("stall", Some(device));
                 line.stall(direction(up));
                 let until = self.now().plus(for_ms);
                 self.timeline.at(until, move || line.go_on(direction(up)));
@@ -162,9 +162,15 @@ impl Net {
         }
     }
 
+    /// A fault took effect, on one device or on all.
+    fn fault(&self, name: &'static str, device: Option<usize>) {
+        self.faults.borrow_mut().add(name, 1);
+        self.observe(Seen::Fault { name, device });
+    }
+
     /// A fault took effect, of which this is the name.
     pub(crate) fn count_fault(&self, name: &'static str) {
-        self.faults.borrow_mut().add(name, 1);
+        self.fault(name, None);
     }
 
     pub(crate) fn faults(&self) -> Counts {

@@ -6,8 +6,12 @@
 )]
 
 mod answers;
+mod ends;
 mod inbox;
+mod known;
+mod logs;
 mod publishes;
+mod rights;
 mod rooms;
 
 use std::fmt;
@@ -15,6 +19,10 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::history::{Observation, Seen};
+use crate::oracle::known::Known;
+use crate::plan::Bounds;
+
+pub(crate) use rights::WELCOME;
 
 /// A promise, and what it has seen so far.
 trait Oracle {
@@ -22,10 +30,10 @@ trait Oracle {
     fn name(&self) -> &'static str;
 
     /// The next thing that was seen; an error says how it breaks the promise.
-    fn see(&mut self, seen: &Seen) -> Result<(), String>;
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String>;
 
     /// Nothing more will be seen.
-    fn end(&mut self) -> Result<(), String> {
+    fn end(&mut self, _: &Known) -> Result<(), String> {
         Ok(())
     }
 }
@@ -46,11 +54,15 @@ impl fmt::Display for Broken {
 }
 
 /// All of them.
-pub(crate) struct Oracles(Vec<Box<dyn Oracle>>);
+pub(crate) struct Oracles {
+    known: Known,
+    oracles: Vec<Box<dyn Oracle>>,
+}
 
-impl Default for Oracles {
-    fn default() -> Self {
-        Self(vec![
+impl Oracles {
+    /// Of a server with these limits.
+    pub(crate) fn new(limits: Bounds) -> Self {
+        let oracles: Vec<Box<dyn Oracle>> = vec![
             Box::<rooms::Order>::default(),
             Box::<rooms::NoSilentGap>::default(),
             Box::<rooms::NoDouble>::default(),
@@ -60,17 +72,24 @@ impl Default for Oracles {
             Box::<publishes::NotDoubled>::default(),
             Box::<publishes::Kept>::default(),
             Box::<publishes::Terminal>::default(),
+            Box::<rights::Rights>::default(),
+            Box::<logs::Trim>::default(),
             Box::<inbox::Acked>::default(),
             Box::<inbox::Unread>::default(),
             Box::<answers::Answered>::default(),
-        ])
+            Box::<ends::NotDelayed>::default(),
+            Box::<ends::Drained>::default(),
+        ];
+        Self {
+            known: Known::new(limits),
+            oracles,
+        }
     }
-}
 
-impl Oracles {
     pub(crate) fn see(&mut self, it: &Observation) -> Result<(), Broken> {
-        for oracle in &mut self.0 {
-            oracle.see(&it.seen).map_err(|what| Broken {
+        self.known.see(it);
+        for oracle in &mut self.oracles {
+            oracle.see(&it.seen, &self.known).map_err(|what| Broken {
                 oracle: oracle.name(),
                 what,
                 at: it.to_string(),
@@ -80,8 +99,8 @@ impl Oracles {
     }
 
     pub(crate) fn end(&mut self) -> Result<(), Broken> {
-        for oracle in &mut self.0 {
-            oracle.end().map_err(|what| Broken {
+        for oracle in &mut self.oracles {
+            oracle.end(&self.known).map_err(|what| Broken {
                 oracle: oracle.name(),
                 what,
                 at: "at the end".to_owned(),
@@ -101,6 +120,15 @@ fn rooms(frame: &Value) -> impl Iterator<Item = (&str, u64)> {
 fn kept(frame: &Value) -> impl Iterator<Item = (&str, u64)> {
     let is_kept = frame["ephemeral"] != true;
     rooms(frame).filter(move |_| is_kept)
+}
+
+/// The places that the answer to a publish names: room, epoch and number.
+fn answered(body: &Value) -> impl Iterator<Item = (&str, &str, u64)> {
+    let rooms = body["rooms"].as_object().into_iter().flatten();
+    rooms.map(|(room, at)| {
+        let seq = at["seq"].as_u64().unwrap_or_default();
+        (room.as_str(), text(at, "/epoch"), seq)
+    })
 }
 
 /// A text in a frame, or nothing.
@@ -129,18 +157,21 @@ fn entered(frame: &Value) -> Vec<(&str, &Value)> {
 }
 
 #[cfg(test)]
+mod timed;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::history::{Conn, Place};
     use serde_json::json;
 
-    const ROOM: &str = "user:7";
-    const CONN: Conn = Conn {
+    pub(super) const ROOM: &str = "user:7";
+    pub(super) const CONN: Conn = Conn {
         device: 0,
         number: 1,
     };
 
-    fn opened(since: Option<(&str, u64)>) -> Seen {
+    pub(super) fn opened(since: Option<(&str, u64)>) -> Seen {
         let since = since.map(|(epoch, seq)| {
             let epoch = epoch.to_owned();
             (ROOM.to_owned(), Place { epoch, seq })
@@ -153,11 +184,11 @@ mod tests {
         }
     }
 
-    fn frame(frame: Value) -> Seen {
+    pub(super) fn frame(frame: Value) -> Seen {
         Seen::Received { conn: CONN, frame }
     }
 
-    fn welcome(epoch: &str, seq: u64, recovered: Option<bool>) -> Seen {
+    pub(super) fn welcome(epoch: &str, seq: u64, recovered: Option<bool>) -> Seen {
         let mut at = json!({"epoch": epoch, "seq": seq});
         if let Some(recovered) = recovered {
             at["recovered"] = json!(recovered);
@@ -167,14 +198,14 @@ mod tests {
         )
     }
 
-    fn event(seq: u64, id: &str) -> Seen {
+    pub(super) fn event(seq: u64, id: &str) -> Seen {
         frame(
             json!({"type": "note:added", "id": id, "rooms": {ROOM: seq}, "unread": seq,
             "data": {"mark": seq, "to": [ROOM]}}),
         )
     }
 
-    fn publishing(number: u64, mark: u64) -> Seen {
+    pub(super) fn publishing(number: u64, mark: u64) -> Seen {
         Seen::Publishing {
             number,
             path: "/v1/users/7/events".to_owned(),
@@ -182,7 +213,7 @@ mod tests {
         }
     }
 
-    fn published(number: u64, seq: u64, duplicate: bool) -> Seen {
+    pub(super) fn published(number: u64, seq: u64, duplicate: bool) -> Seen {
         Seen::Published {
             number,
             status: 200,
@@ -191,7 +222,7 @@ mod tests {
         }
     }
 
-    fn found(seq: u64, ids: &[&str]) -> Seen {
+    pub(super) fn found(seq: u64, ids: &[&str]) -> Seen {
         let events = ids.iter().zip(1_u64..).map(|(id, seq)| {
             json!({"type": "note:added", "id": id, "rooms": {ROOM: seq}, "data": {"mark": seq, "to": [ROOM]}})
         });
@@ -209,23 +240,33 @@ mod tests {
         }
     }
 
-    fn said(text: &str) -> Seen {
+    pub(super) fn said(text: &str) -> Seen {
         Seen::Said {
             conn: CONN,
             text: text.to_owned(),
         }
     }
 
-    fn reply(data: Value) -> Seen {
+    pub(super) fn reply(data: Value) -> Seen {
         frame(json!({"type": "system:reply", "data": data}))
     }
 
     /// Which oracle complains of a history, and of what.
     fn judged(history: Vec<Seen>) -> Option<&'static str> {
-        let mut oracles = Oracles::default();
-        for seen in history {
+        judged_at(history.into_iter().map(|seen| (0, seen)).collect())
+    }
+
+    /// The same, of what was seen at these milliseconds.
+    pub(super) fn judged_at(history: Vec<(u64, Seen)>) -> Option<&'static str> {
+        let mut oracles = Oracles::new(Bounds {
+            task_log_events: 4,
+            user_log_events: 4,
+            outbox_bytes: 4_000,
+            log_bytes: 1 << 20,
+        });
+        for (millis, seen) in history {
             let it = Observation {
-                time: fanfare_core::Time::default(),
+                time: fanfare_core::Time::from_millis(millis),
                 seen,
             };
             if let Err(broken) = oracles.see(&it) {
@@ -252,7 +293,9 @@ mod tests {
                 conn: CONN,
                 code: None,
             },
-            Seen::Healed,
+            Seen::Healed {
+                given_up: Vec::new(),
+            },
             found(1, &["p1"]),
             inbox(1, 1),
         ];

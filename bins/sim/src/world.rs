@@ -13,7 +13,7 @@ use smol::LocalExecutor;
 
 use crate::device::{self, Command};
 use crate::history::{Observation, Seen};
-use crate::machine::Server;
+use crate::machine::{Server, Witness};
 use crate::net::Net;
 use crate::oracle::{Broken, Oracles};
 use crate::panics;
@@ -65,13 +65,23 @@ struct World {
     /// The last publish of each publisher that insisted.
     insisted: RefCell<Vec<Option<Request>>>,
     lives: Cell<u64>,
+    witness: Option<Witness>,
     steps: RefCell<Counts>,
     taken: Cell<usize>,
 }
 
 /// Runs a plan to its end, or to the first promise that is broken. `trace` is shown everything.
 pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
-    let world = Rc::new(World::new(plan.clone()));
+    watched(plan, trace, None)
+}
+
+/// The same, with somebody who looks into the server.
+pub(crate) fn watched(
+    plan: &Plan,
+    trace: &mut dyn FnMut(&Observation),
+    witness: Option<Witness>,
+) -> Report {
+    let world = Rc::new(World::new(plan.clone(), witness));
     world.start_server();
     for timed in &plan.steps {
         let (world, step) = (Rc::downgrade(&world), timed.step.clone());
@@ -85,7 +95,7 @@ pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
         }
     }
     let mut judge = Judge {
-        oracles: Oracles::default(),
+        oracles: Oracles::new(plan.world.limits.clone()),
         digest: Digest::default(),
         seen: 0,
         last: None,
@@ -139,7 +149,7 @@ impl Judge<'_> {
 }
 
 impl World {
-    fn new(plan: Plan) -> Self {
+    fn new(plan: Plan, witness: Option<Witness>) -> Self {
         let net = Net::new(plan.world.network.clone(), plan.seed);
         let actors = LocalExecutor::new();
         let devices = plan
@@ -172,6 +182,7 @@ impl World {
             publishers,
             published: Cell::new(0),
             lives: Cell::new(0),
+            witness,
             steps: RefCell::default(),
             taken: Cell::new(0),
         }
@@ -182,10 +193,12 @@ impl World {
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ self.lives.get() << 32);
         let mut seed = [0; 32];
         random.fill(&mut seed);
-        match Server::start(&self.net.timeline, seed, &self.plan.world.limits) {
+        let witness = self.witness.clone();
+        match Server::start(&self.net.timeline, seed, &self.plan.world.limits, witness) {
             Ok(server) => {
                 *self.net.server.borrow_mut() = Some(server);
                 self.net.observe(Seen::Started);
+                self.net.observe(Seen::Clock { ahead_ms: 0 });
             }
             // Its key and secret are the simulation's own.
             Err(error) => unreachable!("the server does not start: {error}"),
@@ -258,7 +271,9 @@ impl World {
 
     /// All faults end, and everybody comes.
     fn heal(self: &Rc<Self>) {
-        self.net.observe(Seen::Healed);
+        self.net.observe(Seen::Healed {
+            given_up: Vec::new(),
+        });
         self.net.weather(Network::CALM);
         for device in 0..self.devices.len() {
             self.tell(device, Command::ResumeReading);
@@ -428,12 +443,13 @@ impl World {
         self.net.count_fault("drain");
         self.net.observe(Seen::Drains);
         let (world, life) = (Rc::downgrade(self), self.lives.get());
-        server.drain(move || {
+        server.drain(move |in_time| {
             let Some(world) = world.upgrade() else { return };
             let net = Rc::clone(&world.net);
             // Not within the server's own work.
             net.timeline.at(net.now(), move || {
                 if world.lives.get() == life && world.net.server.take().is_some() {
+                    world.net.observe(Seen::Drained { in_time });
                     world.restart();
                 }
             });

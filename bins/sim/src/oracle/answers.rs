@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Oracle, said};
+use super::{Known, Oracle, said};
 use crate::history::{Conn, Seen};
 
 /// Every message with a reference gets one reply while its connection lasts, and every publish comes to an end.
@@ -17,7 +17,7 @@ impl Oracle for Answered {
         "answered"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
         match seen {
             Seen::Said { conn, text } => {
                 let op = said(text);
@@ -50,8 +50,9 @@ impl Oracle for Answered {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), String> {
-        for (conn, asked) in &self.asked {
+    fn end(&mut self, known: &Known) -> Result<(), String> {
+        let asked = self.asked.iter();
+        for (conn, asked) in asked.filter(|(conn, _)| !known.given_up.contains(&conn.device)) {
             if let Some((reference, _)) = asked.iter().find(|(_, waiting)| **waiting > 0) {
                 return Err(format!("{conn} waits for the answer to {reference}"));
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Oracle, entered, rooms, said, text};
+use super::{Known, Oracle, rooms, said, text};
 use crate::history::{Conn, Seen};
 
 /// A user's device, and an epoch of the user's room.
@@ -25,7 +25,7 @@ impl Oracle for Acked {
         "acked"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
         match seen {
             Seen::Opened {
                 conn, user, name, ..
@@ -67,7 +67,6 @@ impl Oracle for Acked {
 /// After one event all of a user's devices are told one count, and at the end it is the one of the inbox.
 #[derive(Default)]
 pub(super) struct Unread {
-    epochs: BTreeMap<(Conn, String), String>,
     counts: BTreeMap<(String, String, u64), u64>,
 }
 
@@ -89,24 +88,15 @@ impl Oracle for Unread {
         "unread"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
             Seen::Received { conn, frame } => {
-                for (room, at) in entered(frame) {
-                    let epoch = text(at, "/epoch").to_owned();
-                    self.epochs.insert((*conn, room.to_owned()), epoch);
-                }
-                if frame["type"] == "system:gap" {
-                    let key = (*conn, text(frame, "/data/room").to_owned());
-                    self.epochs
-                        .insert(key, text(frame, "/data/epoch").to_owned());
-                }
                 let unread = frame["unread"].as_u64();
                 if let Some(unread) = unread.filter(|_| frame["ephemeral"] != true) {
                     let home = rooms(frame).find(|(room, _)| room.starts_with("user:"));
                     let (room, seq) = home.ok_or("a count without the user's room")?;
-                    let epoch = self.epochs.get(&(*conn, room.to_owned())).cloned();
-                    return self.count(room, &epoch.unwrap_or_default(), seq, unread);
+                    let epoch = known.epoch(*conn, room).unwrap_or_default();
+                    return self.count(room, epoch, seq, unread);
                 }
             }
             Seen::Found { body, .. } => {

@@ -1,10 +1,10 @@
 //! What becomes of what was published.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Oracle, kept, rooms, said, text};
+use super::{Known, Oracle, answered, kept, rooms, said, text};
 use crate::history::Seen;
 
 /// Who gets an event is in one of its rooms, and it is as it was published.
@@ -29,7 +29,7 @@ impl Oracle for NoLeak {
         "no_leak"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
         match seen {
             Seen::Opened { conn, user, .. } => {
                 self.users.insert(*conn, *user);
@@ -75,7 +75,6 @@ pub(super) struct NotDoubled {
     answers: BTreeMap<String, Vec<(Places, bool)>>,
     /// By room, epoch and id.
     seqs: BTreeMap<(String, String, String), u64>,
-    epochs: BTreeMap<(crate::history::Conn, String), String>,
 }
 
 impl NotDoubled {
@@ -116,25 +115,16 @@ impl Oracle for NotDoubled {
         "not_doubled"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
             Seen::Published {
                 status: 200, body, ..
             } if body["id"].is_string() => return self.answered(body),
             Seen::Received { conn, frame } => {
-                for (room, at) in super::entered(frame) {
-                    let epoch = text(at, "/epoch").to_owned();
-                    self.epochs.insert((*conn, room.to_owned()), epoch);
-                }
-                if frame["type"] == "system:gap" {
-                    let room = text(frame, "/data/room").to_owned();
-                    self.epochs
-                        .insert((*conn, room), text(frame, "/data/epoch").to_owned());
-                }
                 for (room, seq) in kept(frame) {
-                    let epoch = self.epochs.get(&(*conn, room.to_owned()));
+                    let epoch = known.epoch(*conn, room).unwrap_or_default();
                     let id = text(frame, "/id").to_owned();
-                    let key = (room.to_owned(), epoch.cloned().unwrap_or_default(), id);
+                    let key = (room.to_owned(), epoch.to_owned(), id);
                     let known = *self.seqs.entry(key).or_insert(seq);
                     if known != seq {
                         return Err(format!("{room} has it as {known} and as {seq}"));
@@ -150,7 +140,6 @@ impl Oracle for NotDoubled {
 /// What was answered with 200 is in the history of its rooms, as long as these keep it and their epoch.
 #[derive(Default)]
 pub(super) struct Kept {
-    ephemeral: BTreeSet<u64>,
     /// By room and epoch: number and id.
     answered: BTreeMap<(String, String), BTreeMap<u64, String>>,
 }
@@ -160,19 +149,15 @@ impl Oracle for Kept {
         "kept"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
-            Seen::Publishing { number, body, .. } if body["ephemeral"] == true => {
-                self.ephemeral.insert(*number);
-            }
             Seen::Published {
                 number,
                 status: 200,
                 body,
-            } if !self.ephemeral.contains(number) => {
-                for (room, at) in body["rooms"].as_object().into_iter().flatten() {
-                    let key = (room.clone(), text(at, "/epoch").to_owned());
-                    let seq = at["seq"].as_u64().unwrap_or_default();
+            } if !known.is_ephemeral(*number) => {
+                for (room, epoch, seq) in answered(body) {
+                    let key = (room.to_owned(), epoch.to_owned());
                     let id = text(body, "/id").to_owned();
                     self.answered.entry(key).or_default().insert(seq, id);
                 }
@@ -221,7 +206,7 @@ impl Oracle for Terminal {
         "terminal"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
         let Seen::Found { body, .. } = seen else {
             return Ok(());
         };

@@ -4,16 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 
-use super::{Oracle, entered, kept, rooms, said, text};
+use super::{Known, Oracle, answered, entered, kept, rooms, said, text};
 use crate::history::{Conn, Place, Seen};
 
 type InRoom = (Conn, String);
 
-/// In each room and epoch a connection sees rising numbers, and a number is the same event for all.
+/// In each room and epoch a connection sees rising numbers, and a number is the same event for all who see it or are told of it.
 #[derive(Default)]
 pub(super) struct Order {
-    last: BTreeMap<InRoom, (String, u64)>,
-    facts: BTreeMap<(String, String, u64), String>,
+    last: BTreeMap<InRoom, u64>,
 }
 
 impl Oracle for Order {
@@ -21,22 +20,28 @@ impl Oracle for Order {
         "order"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
-        let Seen::Received { conn, frame } = seen else {
-            return Ok(());
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
+        let (conn, frame) = match seen {
+            Seen::Received { conn, frame } => (conn, frame),
+            Seen::Published { number, body, .. } if !known.is_ephemeral(*number) => {
+                return answered(body)
+                    .try_for_each(|fact| is_known(known, fact, text(body, "/id")));
+            }
+            _ => return Ok(()),
         };
-        for (room, at) in entered(frame) {
-            let epoch = text(at, "/epoch").to_owned();
-            self.last.insert((*conn, room.to_owned()), (epoch, 0));
+        for (room, _) in entered(frame) {
+            self.last.insert((*conn, room.to_owned()), 0);
         }
         if frame["type"] == "system:gap" {
-            let (room, epoch) = (text(frame, "/data/room"), text(frame, "/data/epoch"));
+            let room = text(frame, "/data/room");
             let to = frame["data"]["to"].as_u64().unwrap_or_default();
-            self.last
-                .insert((*conn, room.to_owned()), (epoch.to_owned(), to));
+            self.last.insert((*conn, room.to_owned()), to);
         }
         for (room, seq) in kept(frame) {
-            let Some((epoch, last)) = self.last.get_mut(&(*conn, room.to_owned())) else {
+            let (Some(last), Some(epoch)) = (
+                self.last.get_mut(&(*conn, room.to_owned())),
+                known.epoch(*conn, room),
+            ) else {
                 return Err(format!(
                     "came through {room}, into which the connection was not let"
                 ));
@@ -45,14 +50,20 @@ impl Oracle for Order {
                 return Err(format!("came as {seq} of {room}, after {last}"));
             }
             *last = seq;
-            let id = text(frame, "/id");
-            let fact = (room.to_owned(), epoch.clone(), seq);
-            let known = self.facts.entry(fact).or_insert_with(|| id.to_owned());
-            if known != id {
-                return Err(format!("{room} has both {known} and {id} as {seq}"));
-            }
+            is_known(known, (room, epoch, seq), text(frame, "/id"))?;
         }
         Ok(())
+    }
+}
+
+/// Whether it is this event that is known under a number.
+fn is_known(known: &Known, fact: (&str, &str, u64), id: &str) -> Result<(), String> {
+    match known.fact(fact) {
+        Some(first) if first != id => {
+            let (room, _, seq) = fact;
+            Err(format!("{room} has both {first} and {id} as {seq}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -94,7 +105,7 @@ impl Oracle for NoSilentGap {
         "no_silent_gap"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
         match seen {
             Seen::Opened { conn, since, .. } => {
                 for (room, at) in since {
@@ -175,7 +186,7 @@ impl Oracle for NoDouble {
         "no_double"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
         match seen {
             Seen::Opened { conn, since, .. } => {
                 let since = since.iter().cloned();
@@ -222,7 +233,7 @@ impl Oracle for NothingAfterLeaving {
         "nothing_after_leaving"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
         let Seen::Received { conn, frame } = seen else {
             return Ok(());
         };
@@ -263,7 +274,7 @@ impl Oracle for Delivered {
         "delivered"
     }
 
-    fn see(&mut self, seen: &Seen) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
         match seen {
             Seen::Received { conn, frame } => {
                 for (room, at) in entered(frame) {
@@ -313,11 +324,14 @@ impl Oracle for Delivered {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), String> {
+    fn end(&mut self, known: &Known) -> Result<(), String> {
         for ((conn, room), (epoch, at)) in &self.at {
             let Some((of, head)) = self.found.get(room) else {
                 continue;
             };
+            if known.given_up.contains(&conn.device) {
+                continue;
+            }
             // Who has acknowledged all of it, and came without a position, is told nothing of it.
             if (epoch, at) != (of, head) && *at != 0 {
                 return Err(format!(
