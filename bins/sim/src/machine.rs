@@ -5,8 +5,8 @@ use std::rc::Rc;
 use fanfare_core::{Hub, Limits, Now, Time, Wall};
 use fanfare_loopback::{Stream, Timeline};
 use fanfare_websocket::{
-    Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Platform, Shard, SocketLimits, TokenKey,
-    serve,
+    Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Passes, Platform, Shard, SocketLimits,
+    TokenKey, serve,
 };
 use smol::LocalExecutor;
 
@@ -20,11 +20,14 @@ const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
 const DRAIN_MS: u64 = 10_000;
 
 /// Both clocks of a machine that was started at some time.
-#[derive(Debug)]
 pub(crate) struct Clocks {
     timeline: Timeline,
     started: Time,
+    witness: Option<Witness>,
 }
+
+/// Sees everything that passes between a server's shard and its hub.
+pub(crate) type Witness = Rc<dyn Fn(Time, Passes<'_>)>;
 
 impl Platform for Clocks {
     type Stream = Stream;
@@ -39,6 +42,12 @@ impl Platform for Clocks {
 
     fn sleep_until(&self, at: Time) -> impl Future<Output = ()> {
         self.timeline.sleep_until(self.started.plus(at.as_millis()))
+    }
+
+    fn watch(&self, _now: Now, passes: Passes<'_>) {
+        if let Some(witness) = &self.witness {
+            witness(self.timeline.now(), passes);
+        }
     }
 }
 
@@ -62,6 +71,7 @@ impl Server {
         timeline: &Timeline,
         seed: [u8; 32],
         bounds: &Bounds,
+        witness: Option<Witness>,
     ) -> Result<Self, fanfare_websocket::Error> {
         let limits = Limits {
             task_log_events: bounds.task_log_events,
@@ -74,6 +84,7 @@ impl Server {
         let clocks = Clocks {
             timeline: timeline.clone(),
             started: timeline.now(),
+            witness,
         };
         let known = credentials()?;
         let verify =

@@ -5,10 +5,12 @@
     reason = "of JSON, where what is absent is null"
 )]
 
+mod determinism;
 mod device;
 mod generate;
 mod history;
 mod machine;
+mod mutants;
 mod names;
 mod net;
 mod oracle;
@@ -41,10 +43,14 @@ struct Args {
 enum Subcommands {
     /// Runs the worlds of these seeds, and stops at the first that fails
     Run(run::Run),
+    /// Runs the worlds of these seeds twice here and once in another process, and compares them step by step
+    Determinism(determinism::Determinism),
     /// Runs a plan
     Replay(replay::Replay),
     /// Looks for the shortest plan that fails as this one does
     Shrink(shrink::Shrink),
+    /// Plants deliberate faults in the server, and says which oracle finds each
+    Mutants(mutants::Mutants),
 }
 
 fn main() -> ExitCode {
@@ -52,8 +58,10 @@ fn main() -> ExitCode {
     panics::keep();
     match args.command {
         Subcommands::Run(args) => run::run(&args),
+        Subcommands::Determinism(args) => determinism::run(&args),
         Subcommands::Replay(args) => replay::run(&args),
         Subcommands::Shrink(args) => shrink::run(&args),
+        Subcommands::Mutants(args) => mutants::run(&args),
     }
 }
 

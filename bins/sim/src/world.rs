@@ -13,7 +13,7 @@ use smol::LocalExecutor;
 
 use crate::device::{self, Command};
 use crate::history::{Observation, Seen};
-use crate::machine::Server;
+use crate::machine::{Server, Witness};
 use crate::net::Net;
 use crate::oracle::{Broken, Oracles};
 use crate::panics;
@@ -65,13 +65,23 @@ struct World {
     /// The last publish of each publisher that insisted.
     insisted: RefCell<Vec<Option<Request>>>,
     lives: Cell<u64>,
+    witness: Option<Witness>,
     steps: RefCell<Counts>,
     taken: Cell<usize>,
 }
 
 /// Runs a plan to its end, or to the first promise that is broken. `trace` is shown everything.
 pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
-    let world = Rc::new(World::new(plan.clone()));
+    watched(plan, trace, None)
+}
+
+/// The same, with somebody who looks into the server.
+pub(crate) fn watched(
+    plan: &Plan,
+    trace: &mut dyn FnMut(&Observation),
+    witness: Option<Witness>,
+) -> Report {
+    let world = Rc::new(World::new(plan.clone(), witness));
     world.start_server();
     for timed in &plan.steps {
         let (world, step) = (Rc::downgrade(&world), timed.step.clone());
@@ -139,7 +149,7 @@ impl Judge<'_> {
 }
 
 impl World {
-    fn new(plan: Plan) -> Self {
+    fn new(plan: Plan, witness: Option<Witness>) -> Self {
         let net = Net::new(plan.world.network.clone(), plan.seed);
         let actors = LocalExecutor::new();
         let devices = plan
@@ -172,6 +182,7 @@ impl World {
             publishers,
             published: Cell::new(0),
             lives: Cell::new(0),
+            witness,
             steps: RefCell::default(),
             taken: Cell::new(0),
         }
@@ -182,7 +193,8 @@ impl World {
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ self.lives.get() << 32);
         let mut seed = [0; 32];
         random.fill(&mut seed);
-        match Server::start(&self.net.timeline, seed, &self.plan.world.limits) {
+        let witness = self.witness.clone();
+        match Server::start(&self.net.timeline, seed, &self.plan.world.limits, witness) {
             Ok(server) => {
                 *self.net.server.borrow_mut() = Some(server);
                 self.net.observe(Seen::Started);
