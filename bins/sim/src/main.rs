@@ -5,7 +5,9 @@
     reason = "of JSON, where what is absent is null"
 )]
 
+mod bunch;
 mod device;
+mod fault;
 mod generate;
 mod history;
 mod machine;
@@ -14,6 +16,7 @@ mod net;
 mod oracle;
 mod panics;
 mod plan;
+mod presence;
 mod publisher;
 mod replay;
 mod run;
