@@ -230,7 +230,8 @@ impl Log {
     pub(crate) fn resume(&mut self, now: Wall, room: RoomId, since: &Position) -> Resume {
         self.trim(now, room);
         let position = self.position(room);
-        if since.epoch != position.epoch || since.seq > position.seq {
+        let is_foreign = since.epoch != position.epoch && !planted!(ForeignEpochRecovered);
+        if is_foreign || (since.seq > position.seq && !planted!(FutureRecovered)) {
             return Resume::Gap {
                 gap: self.unknown_position(room),
                 after: position.seq,
@@ -239,6 +240,12 @@ impl Log {
         let log = self.room(room);
         match log.and_then(|log| log.missing_after(since.seq, Seq::ZERO, GapReason::Trimmed)) {
             Some(gap) => Resume::Gap { after: gap.to, gap },
+            None if planted!(ReplayRepeats) => Resume::Complete {
+                after: since
+                    .seq
+                    .before()
+                    .max(log.map_or(Seq::ZERO, RoomLog::floor)),
+            },
             None => Resume::Complete { after: since.seq },
         }
     }
@@ -300,7 +307,11 @@ impl Log {
                 return;
             };
             if !places.iter().any(|place| place.room == oldest) {
-                let epoch = entropy.epoch();
+                let epoch = if planted!(ForgottenKeepsEpoch) {
+                    self.position(oldest).epoch
+                } else {
+                    entropy.epoch()
+                };
                 self.forget(oldest, epoch, entropy);
                 self.evicted.push(oldest);
                 continue;

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use fanfare_core::{Hub, Limits, Now, Time, Wall};
 use fanfare_loopback::{Stream, Timeline};
 use fanfare_websocket::{
-    Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Platform, Shard, SocketLimits, TokenKey,
-    serve,
+    Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Passes, Platform, Shard, SocketLimits,
+    TokenKey, serve,
 };
 use smol::LocalExecutor;
 
@@ -44,13 +44,16 @@ impl Skew {
 
 /// Both clocks of a process that was started at some time. As the shipped one, it does not show that its machine's wall
 /// clock was set back; one that is started after that shows it.
-#[derive(Debug)]
 pub(crate) struct Clocks {
     timeline: Timeline,
     started: Time,
     skew: Rc<Skew>,
     shown_ms: Cell<u64>,
+    witness: Option<Witness>,
 }
+
+/// Sees everything that passes between a server's shard and its hub.
+pub(crate) type Witness = Rc<dyn Fn(Time, Passes<'_>)>;
 
 impl Platform for Clocks {
     type Stream = Stream;
@@ -69,6 +72,12 @@ impl Platform for Clocks {
 
     fn sleep_until(&self, at: Time) -> impl Future<Output = ()> {
         self.timeline.sleep_until(self.started.plus(at.as_millis()))
+    }
+
+    fn watch(&self, _now: Now, passes: Passes<'_>) {
+        if let Some(witness) = &self.witness {
+            witness(self.timeline.now(), passes);
+        }
     }
 }
 
@@ -93,6 +102,7 @@ impl Server {
         skew: &Rc<Skew>,
         seed: [u8; 32],
         bounds: &Bounds,
+        witness: Option<Witness>,
     ) -> Result<Self, fanfare_websocket::Error> {
         let limits = Limits {
             task_log_events: bounds.task_log_events,
@@ -107,6 +117,7 @@ impl Server {
             started: timeline.now(),
             skew: Rc::clone(skew),
             shown_ms: Cell::new(0),
+            witness,
         };
         let known = credentials()?;
         let verify =

@@ -6,11 +6,13 @@
 )]
 
 mod bunch;
+mod determinism;
 mod device;
 mod fault;
 mod generate;
 mod history;
 mod machine;
+mod mutants;
 mod names;
 mod net;
 mod oracle;
@@ -44,10 +46,14 @@ struct Args {
 enum Subcommands {
     /// Runs the worlds of these seeds, and stops at the first that fails
     Run(run::Run),
+    /// Runs the worlds of these seeds twice here and once in another process, and compares them step by step
+    Determinism(determinism::Determinism),
     /// Runs a plan
     Replay(replay::Replay),
     /// Looks for the shortest plan that fails as this one does
     Shrink(shrink::Shrink),
+    /// Plants deliberate faults in the server, and says which oracle finds each
+    Mutants(mutants::Mutants),
 }
 
 fn main() -> ExitCode {
@@ -55,8 +61,10 @@ fn main() -> ExitCode {
     panics::keep();
     match args.command {
         Subcommands::Run(args) => run::run(&args),
+        Subcommands::Determinism(args) => determinism::run(&args),
         Subcommands::Replay(args) => replay::run(&args),
         Subcommands::Shrink(args) => shrink::run(&args),
+        Subcommands::Mutants(args) => mutants::run(&args),
     }
 }
 

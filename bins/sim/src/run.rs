@@ -27,9 +27,6 @@ pub(crate) struct Run {
     /// Worlds that run at once [default: as many as there are cores]
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
-    /// Every world is run twice, and has to come out the same
-    #[arg(long)]
-    twice: bool,
     /// Folder to which the plan of a world that fails is written
     #[arg(long, value_name = "DIR", default_value = ".")]
     plans: PathBuf,
@@ -72,12 +69,7 @@ struct Totals {
     simulated_ms: u64,
     tally: Tally,
     /// The lowest seed that failed, and how.
-    wrong: Option<(u64, Wrong)>,
-}
-
-enum Wrong {
-    Failed(Failure),
-    Differs,
+    wrong: Option<(u64, Failure)>,
 }
 
 impl Totals {
@@ -89,7 +81,7 @@ impl Totals {
     }
 
     /// The same seed is told however many worlds run at once.
-    fn found(&mut self, seed: u64, wrong: Wrong) {
+    fn found(&mut self, seed: u64, wrong: Failure) {
         if self.wrong.as_ref().is_none_or(|(other, _)| seed < *other) {
             self.wrong = Some((seed, wrong));
         }
@@ -122,7 +114,6 @@ impl Totals {
 /// What all threads of a run share.
 struct Shared {
     seeds: Seeds,
-    twice: bool,
     next: AtomicU64,
     totals: Mutex<Totals>,
     bar: ProgressBar,
@@ -142,17 +133,14 @@ impl Shared {
             }
             let plan = generate(seed);
             let mut report = world::run(&plan, &mut |_| {});
-            let differs = self.twice && world::run(&plan, &mut |_| {}).digest != report.digest;
             let failure = report.failure.take();
-            if differs || failure.is_some() {
+            if failure.is_some() {
                 self.next.store(self.seeds.to, Ordering::Relaxed);
             }
             let mut totals = self.totals();
             totals.add(&report);
             if let Some(failure) = failure {
-                totals.found(seed, Wrong::Failed(failure));
-            } else if differs {
-                totals.found(seed, Wrong::Differs);
+                totals.found(seed, failure);
             }
             let rate = totals.rate(self.began.elapsed());
             self.bar.set_position(totals.worlds);
@@ -233,7 +221,6 @@ pub(crate) fn run(args: &Run) -> ExitCode {
     let jobs = args.jobs.or_else(cores).unwrap_or(1).max(1);
     let shared = Arc::new(Shared {
         seeds,
-        twice: args.twice,
         next: AtomicU64::new(seeds.from),
         totals: Mutex::default(),
         bar: bar(
@@ -273,7 +260,7 @@ pub(crate) fn run(args: &Run) -> ExitCode {
             ExitCode::from(verdict::INTERRUPTED)
         }
         None => ExitCode::SUCCESS,
-        Some((seed, wrong)) => tell(seed, wrong, &args.plans),
+        Some((seed, failure)) => tell(seed, &failure, &args.plans),
     }
 }
 
@@ -283,7 +270,7 @@ pub(crate) fn cores() -> Option<usize> {
 }
 
 /// Writes the plan of the world that failed, and says how it did.
-fn tell(seed: u64, wrong: Wrong, folder: &Path) -> ExitCode {
+fn tell(seed: u64, failure: &Failure, folder: &Path) -> ExitCode {
     let file = folder.join(format!("seed-{seed}.json"));
     let plan = generate(seed);
     let (told, report) = story::tell(&plan);
@@ -301,14 +288,6 @@ fn tell(seed: u64, wrong: Wrong, folder: &Path) -> ExitCode {
         }
         Err(error) => say(&format!("seed {seed} failed, and {error}")),
     }
-    match wrong {
-        Wrong::Failed(failure) => {
-            say(&verdict::story(&plan, &report, &failure, &told));
-            failure.code()
-        }
-        Wrong::Differs => {
-            say("determinism: two runs of it differ");
-            ExitCode::from(verdict::DETERMINISM)
-        }
-    }
+    say(&verdict::story(&plan, &report, failure, &told));
+    failure.code()
 }

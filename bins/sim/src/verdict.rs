@@ -23,6 +23,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   11   liveness: something that was owed did not come
   12   a panic
   13   determinism: two runs of one plan differ
+  15   a mutant that no oracle sees
   130  ended by Ctrl-C; what was done so far is printed";
 
 impl Failure {

@@ -14,7 +14,7 @@ use smol::LocalExecutor;
 use crate::device::{self, Command};
 use crate::fault;
 use crate::history::{Observation, Seen};
-use crate::machine::Server;
+use crate::machine::{Server, Witness};
 use crate::net::Net;
 use crate::oracle::{Broken, Oracles};
 use crate::panics;
@@ -73,13 +73,23 @@ struct World {
     /// The last publish of each publisher that insisted.
     insisted: RefCell<Vec<Option<Request>>>,
     lives: Cell<u64>,
+    witness: Option<Witness>,
     steps: RefCell<Counts>,
     taken: Cell<usize>,
 }
 
 /// Runs a plan to its end, or to the first promise that is broken. `trace` is shown everything.
 pub(crate) fn run(plan: &Plan, trace: &mut dyn FnMut(&Observation)) -> Report {
-    let world = Rc::new(World::new(plan.clone()));
+    watched(plan, trace, None)
+}
+
+/// The same, with somebody who looks into the server.
+pub(crate) fn watched(
+    plan: &Plan,
+    trace: &mut dyn FnMut(&Observation),
+    witness: Option<Witness>,
+) -> Report {
+    let world = Rc::new(World::new(plan.clone(), witness));
     world.start_server();
     for timed in &plan.steps {
         let (world, step) = (Rc::downgrade(&world), timed.step.clone());
@@ -152,7 +162,7 @@ impl Judge<'_> {
 }
 
 impl World {
-    fn new(plan: Plan) -> Self {
+    fn new(plan: Plan, witness: Option<Witness>) -> Self {
         let net = Net::new(plan.world.network.clone(), plan.seed);
         let actors = LocalExecutor::new();
         let devices = plan
@@ -185,6 +195,7 @@ impl World {
             publishers,
             published: Cell::new(0),
             lives: Cell::new(0),
+            witness,
             steps: RefCell::default(),
             taken: Cell::new(0),
         }
@@ -196,12 +207,9 @@ impl World {
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ self.lives.get() << 32);
         let mut seed = [0; 32];
         random.fill(&mut seed);
-        match Server::start(
-            &self.net.timeline,
-            &self.net.skew,
-            seed,
-            &self.plan.world.limits,
-        ) {
+        let witness = self.witness.clone();
+        let (timeline, skew) = (&self.net.timeline, &self.net.skew);
+        match Server::start(timeline, skew, seed, &self.plan.world.limits, witness) {
             Ok(server) => {
                 *self.net.server.borrow_mut() = Some(server);
                 self.net.observe(Seen::Started);

@@ -29,6 +29,12 @@ impl Digest {
         self.0 = (self.0 ^ 0xff).wrapping_mul(0x0100_0000_01b3);
     }
 
+    /// It as a number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn debug(&mut self, value: &impl fmt::Debug) {
         self.bytes(format!("{value:?}").as_bytes());
     }

@@ -23,7 +23,7 @@ use smol::future::or;
 use crate::socket::{Phase, Socket};
 use crate::throttle::Throttle;
 use crate::writer::{Chunk, Outgoing, Writable};
-use crate::{Counters, Platform, SocketLimits, Storage};
+use crate::{Counters, Passes, Platform, SocketLimits, Storage};
 
 /// Says who a token's bearer is.
 pub(crate) type Verify = Box<dyn Fn(&Token, Now) -> Result<Principal, AuthError>>;
@@ -226,26 +226,6 @@ impl<S> State<S> {
         }
     }
 
-    /// Hands the hub the storage's answer.
-    fn complete(&mut self, now: Now, completion: Input) {
-        let counters = &mut self.counters;
-        if let Input::Committed(result) = &completion {
-            self.commits = self.commits.saturating_sub(1);
-            match result {
-                Ok(()) => counters.commits += 1,
-                Err(StoreFailure::Full) => counters.commits_full += 1,
-                Err(StoreFailure::Busy | StoreFailure::Failed) => counters.commits_failed += 1,
-            }
-        } else if let Input::Fetched { result, .. } = &completion {
-            match result {
-                Ok(_) => counters.fetches += 1,
-                Err(_) => counters.fetches_failed += 1,
-            }
-        }
-        self.look_again = true;
-        self.hub.handle(now, completion);
-    }
-
     /// When time matters next.
     fn next_deadline(&self) -> Option<Time> {
         let due = self.due.first().map(|(at, _, _)| *at);
@@ -269,14 +249,41 @@ impl<P: Platform> Driver<P> {
     pub(crate) fn handle(&self, input: Input) {
         let now = self.platform.now();
         let mut state = self.state.borrow_mut();
-        state.hub.handle(now, input);
+        self.feed(&mut state, now, input);
         self.carry_out(&mut state, now);
+    }
+
+    /// Every input goes to the hub here.
+    fn feed(&self, state: &mut State<P::Stream>, now: Now, input: Input) {
+        self.platform.watch(now, Passes::Input(&input));
+        state.hub.handle(now, input);
+    }
+
+    /// Hands the hub the storage's answer.
+    fn complete(&self, state: &mut State<P::Stream>, now: Now, completion: Input) {
+        let counters = &mut state.counters;
+        if let Input::Committed(result) = &completion {
+            state.commits = state.commits.saturating_sub(1);
+            match result {
+                Ok(()) => counters.commits += 1,
+                Err(StoreFailure::Full) => counters.commits_full += 1,
+                Err(StoreFailure::Busy | StoreFailure::Failed) => counters.commits_failed += 1,
+            }
+        } else if let Input::Fetched { result, .. } = &completion {
+            match result {
+                Ok(_) => counters.fetches += 1,
+                Err(_) => counters.fetches_failed += 1,
+            }
+        }
+        state.look_again = true;
+        self.feed(state, now, completion);
     }
 
     /// Carries out all effects that the hub has.
     pub(crate) fn carry_out(&self, state: &mut State<P::Stream>, now: Now) {
         let idle = state.ready.is_empty();
         while let Some(effect) = state.hub.poll() {
+            self.platform.watch(now, Passes::Effect(&effect));
             match effect {
                 Effect::Ready(conn) => {
                     if let Some(socket) = state.find(conn).cloned() {
@@ -291,7 +298,7 @@ impl<P: Platform> Driver<P> {
                         }
                         Err(error) => state.refused(now, conn, error.code(), error),
                     }
-                    state.hub.handle(now, Input::Verified { conn, result });
+                    self.feed(state, now, Input::Verified { conn, result });
                 }
                 Effect::Drop(conn) => {
                     if let Some(socket) = state.find(conn).cloned() {
@@ -354,7 +361,7 @@ impl<P: Platform> Driver<P> {
         now: Now,
     ) {
         if matches!(socket.phase.get(), Phase::Open | Phase::Faulted) {
-            state.hub.handle(now, Input::Closed { conn: socket.conn });
+            self.feed(state, now, Input::Closed { conn: socket.conn });
         }
         state.remove(socket);
         self.carry_out(state, now);
@@ -373,7 +380,7 @@ impl<P: Platform> Driver<P> {
         let now = self.platform.now();
         let mut state = self.state.borrow_mut();
         let conn = socket.conn;
-        state.hub.handle(now, Input::Closed { conn });
+        self.feed(&mut state, now, Input::Closed { conn });
         let linger_until = now.time.plus(self.limits.linger_ms);
         state.forget(socket, linger_until, "client", code);
         let mut outgoing = socket.blocked.take().unwrap_or_default();
@@ -396,7 +403,7 @@ impl<P: Platform> Driver<P> {
         if socket.phase.get() == Phase::Open {
             socket.phase.set(Phase::Faulted);
             let conn = socket.conn;
-            state.hub.handle(now, Input::Fault { conn, fault });
+            self.feed(state, now, Input::Fault { conn, fault });
             self.carry_out(state, now);
         }
     }
@@ -457,7 +464,7 @@ impl<P: Platform> Driver<P> {
                 Due::Message => self.message_due(&mut state, &socket, now),
             }
         }
-        state.hub.handle(now, Input::Tick);
+        self.feed(&mut state, now, Input::Tick);
         self.carry_out(&mut state, now);
     }
 

@@ -47,7 +47,7 @@ pub use self::dev::{DEV_TOKEN_S, dev_token};
 pub use self::http::{Answer, Body, Respond, serve};
 pub use self::listener::{Listener, ListenerLimits, Tcp};
 pub use self::origin::Origins;
-pub use self::platform::{Native, Platform};
+pub use self::platform::{Native, Passes, Platform};
 pub use self::shard::{Shard, SocketLimits};
 pub use self::storage::Storage;
 pub use self::subscription::Subscription;

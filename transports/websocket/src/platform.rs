@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_io::Timer;
-use fanfare_core::{Now, Time, Wall};
+use fanfare_core::{ConnId, Effect, Input, Now, Open, Pull, Time, Wall};
 use futures::io::{AsyncRead, AsyncWrite};
 
 use crate::listener::Tcp;
@@ -29,6 +29,28 @@ pub trait Platform: 'static {
 
     /// Ends when [`Platform::now`] has reached `at`.
     fn sleep_until(&self, at: Time) -> impl Future<Output = ()>;
+
+    /// Is shown what goes into the hub and what comes out of it, in its order. Nobody looks by default.
+    fn watch(&self, _now: Now, _passes: Passes<'_>) {}
+}
+
+/// What passes between a shard and its hub. The same in the same order is the same run.
+///
+/// ```
+/// use fanfare_core::Input;
+/// use fanfare_websocket::Passes;
+/// assert_eq!(format!("{:?}", Passes::Input(&Input::Tick)), "Input(Tick)");
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub enum Passes<'p> {
+    /// A handshake succeeded.
+    Open(&'p Open),
+    /// An input.
+    Input(&'p Input),
+    /// An effect.
+    Effect(&'p Effect),
+    /// What a connection is written next.
+    Pull(ConnId, &'p Pull),
 }
 
 /// TCP and the machine's own clocks.

@@ -24,7 +24,7 @@ use crate::connection::{self, Wire};
 use crate::driver::{Driver, State, Verify};
 use crate::socket::{Phase, Socket};
 use crate::writer::Chunk;
-use crate::{Counters, Native, Platform, Storage, Subscription};
+use crate::{Counters, Native, Passes, Platform, Storage, Subscription};
 
 /// What a shard takes from one socket.
 ///
@@ -316,6 +316,7 @@ impl<P: Platform> Shard<P> {
         };
         let (conn, message_bytes) = {
             let hub = &mut self.driver.state.borrow_mut().hub;
+            self.driver.platform.watch(now, Passes::Open(&open));
             (hub.open(now, open), hub.limits().message_bytes)
         };
         tracing::debug!(%conn, endpoint, task, user, "connected");

@@ -23,7 +23,7 @@ impl<P: Platform> Driver<P> {
         let (executor, driver) = (self.executor.upgrade(), self.this.upgrade());
         let (Some(executor), Some(driver), Some(storage)) = (executor, driver, &self.storage)
         else {
-            state.complete(now, failed);
+            self.complete(state, now, failed);
             return;
         };
         let storage = Rc::clone(storage);
@@ -66,7 +66,7 @@ impl<P: Platform> Drop for Owed<P> {
         let driver = &self.driver;
         let now = driver.platform.now();
         let mut state = driver.state.borrow_mut();
-        state.complete(now, completion);
+        driver.complete(&mut state, now, completion);
         driver.carry_out(&mut state, now);
         if !state.busy.is_empty() {
             driver.writable.writer.wake();

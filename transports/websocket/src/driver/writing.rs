@@ -10,9 +10,9 @@ use futures::io::AsyncWrite;
 use smol::future::yield_now;
 
 use super::{Driver, State};
-use crate::Platform;
 use crate::socket::{Phase, Socket};
 use crate::writer::{Chunk, Outgoing};
+use crate::{Passes, Platform};
 
 /// Connections written before others have their turn.
 const WRITES_MAX: usize = 256;
@@ -105,7 +105,9 @@ impl<P: Platform> Driver<P> {
             return true;
         }
         while !outgoing.is_full() {
-            match state.hub.pull(now, socket.conn) {
+            let pulled = state.hub.pull(now, socket.conn);
+            self.platform.watch(now, Passes::Pull(socket.conn, &pulled));
+            match pulled {
                 Pull::Frame(frame) => outgoing.push(Chunk::Frame(frame)),
                 Pull::Ping => outgoing.push(Chunk::Ping),
                 Pull::Close { code, reason } => {
