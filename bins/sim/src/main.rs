@@ -5,8 +5,10 @@
     reason = "of JSON, where what is absent is null"
 )]
 
+mod bunch;
 mod determinism;
 mod device;
+mod fault;
 mod generate;
 mod history;
 mod machine;
@@ -16,6 +18,7 @@ mod net;
 mod oracle;
 mod panics;
 mod plan;
+mod presence;
 mod publisher;
 mod replay;
 mod run;
