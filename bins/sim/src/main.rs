@@ -8,6 +8,7 @@
 mod bunch;
 mod determinism;
 mod device;
+mod disk;
 mod fault;
 mod generate;
 mod history;
@@ -23,6 +24,7 @@ mod publisher;
 mod replay;
 mod run;
 mod shrink;
+mod storage;
 mod story;
 mod tally;
 mod trace;

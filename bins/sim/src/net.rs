@@ -130,8 +130,8 @@ impl Net {
             Some(_) if self.now() < self.accepts_from.get() => {
                 self.waiting.borrow_mut().push(theirs);
             }
-            Some(server) => server.accept(theirs),
-            None => return Err(io::ErrorKind::ConnectionRefused.into()),
+            Some(server) if server.accepts() => server.accept(theirs),
+            _ => return Err(io::ErrorKind::ConnectionRefused.into()),
         }
         if let Node::Device(device) = node {
             self.lines.borrow_mut().insert(device, line);
