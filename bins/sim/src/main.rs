@@ -12,6 +12,7 @@ mod fault;
 mod generate;
 mod history;
 mod machine;
+mod meter;
 mod mutants;
 mod names;
 mod net;
