@@ -26,6 +26,10 @@ mod lifecycle;
 mod limits;
 mod log;
 mod lookup;
+#[cfg(feature = "marks")]
+pub mod marks;
+#[cfg(not(feature = "marks"))]
+mod marks;
 mod outbox;
 mod payload;
 mod port;

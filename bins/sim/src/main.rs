@@ -5,6 +5,7 @@
     reason = "of JSON, where what is absent is null"
 )]
 
+mod coverage;
 mod determinism;
 mod device;
 mod generate;

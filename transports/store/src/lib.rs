@@ -38,6 +38,10 @@ mod file;
 mod layout;
 mod log;
 mod maintenance;
+#[cfg(feature = "marks")]
+pub mod marks;
+#[cfg(not(feature = "marks"))]
+mod marks;
 mod options;
 mod overlay;
 mod queue;
