@@ -116,7 +116,11 @@ impl EventBus {
     /// A bus without events or subscribers. All random bytes come from `seed`.
     #[must_use]
     pub fn new(limits: &Limits, seed: [u8; 32]) -> Self {
-        let mut entropy = Entropy::new(seed);
+        let mut entropy = Entropy::new(if planted!(EpochIsFixed) {
+            [0; 32]
+        } else {
+            seed
+        });
         let epoch = entropy.epoch();
         Self::carried(limits, entropy, Carrier::Memory, epoch, 1)
     }
@@ -335,7 +339,10 @@ impl EventBus {
     ) -> Prepared {
         let Admission { rooms, id } = admission;
         let Publish { target, draft } = publish;
-        let notifies = notifies(&target, &draft);
+        let notifies = notifies(&target, &draft)
+            || (planted!(SilentCounts)
+                && draft.retention == Retention::Kept
+                && draft.notify == Some(false));
         let lifecycle = match target {
             Target::Task { task, .. } => TaskEvent::of(&draft.kind).map(|event| (task, event)),
             Target::User(_) | Target::Bus => None,
@@ -350,7 +357,11 @@ impl EventBus {
         let places = entry.places().iter().map(|place| RoomReceipt {
             room: place.room,
             epoch: place.epoch.clone(),
-            seq: place.seq,
+            seq: if planted!(AnotherNumber) {
+                place.seq.next()
+            } else {
+                place.seq
+            },
             connected: connected(place.room),
         });
         let is_deletion = lifecycle.is_some_and(|(_, event)| event == TaskEvent::Deleted);

@@ -77,7 +77,7 @@ fn header(length: usize) -> ([u8; HEADER_MAX], u8) {
     let mut header = [0; HEADER_MAX];
     header[0] = 0x81;
     match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(short @ ..126), _) => {
+        (Ok(short), _) if short < 126 || (short == 126 && planted!(LengthOff)) => {
             header[1] = short;
             (header, 2)
         }

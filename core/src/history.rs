@@ -177,6 +177,9 @@ impl Plan {
             events.push((seq, entry));
             at = seq;
         }
+        if planted!(HistorySkipsLast) && events.len() > 1 {
+            events.pop();
+        }
         let more = if self.is_upwards {
             at < self.head
         } else {

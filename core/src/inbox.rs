@@ -250,7 +250,11 @@ impl Inboxes {
         }
         self.with(user, kept, |inbox| {
             let before = inbox.unread.len();
-            inbox.unread.retain(|unread| !is_read(unread));
+            let oldest = inbox.unread.front().copied();
+            let stays = |unread: &Unread| planted!(ReadLeavesOne) && oldest == Some(*unread);
+            inbox
+                .unread
+                .retain(|unread| !is_read(unread) || stays(unread));
             before - inbox.unread.len()
         })
     }
@@ -328,7 +332,11 @@ impl Inboxes {
                     seq: Seq::ZERO,
                 };
             }
-            known.cursor.seq = known.cursor.seq.max(seq);
+            known.cursor.seq = if planted!(CursorGoesBack) {
+                seq
+            } else {
+                known.cursor.seq.max(seq)
+            };
             known.cursor.seq
         });
         (seq, arrival.forgotten)

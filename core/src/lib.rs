@@ -6,6 +6,25 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+/// Whether a deliberate fault is planted: `false`, unless `--cfg fanfare_mutants` is set.
+#[cfg(not(fanfare_mutants))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! planted {
+    ($mutant:ident) => {
+        false
+    };
+}
+
+/// Whether a deliberate fault is planted.
+#[cfg(fanfare_mutants)]
+#[macro_export]
+macro_rules! planted {
+    ($mutant:ident) => {
+        $crate::mutants::is_planted($crate::mutants::Mutant::$mutant)
+    };
+}
+
 mod auth;
 mod bus;
 mod catch_up;
@@ -30,6 +49,8 @@ mod lookup;
 pub mod marks;
 #[cfg(not(feature = "marks"))]
 mod marks;
+#[cfg(fanfare_mutants)]
+pub mod mutants;
 mod outbox;
 mod payload;
 mod port;

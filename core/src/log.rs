@@ -231,7 +231,8 @@ impl Log {
     pub(crate) fn resume(&mut self, now: Wall, room: RoomId, since: &Position) -> Resume {
         self.trim(now, room);
         let position = self.position(room);
-        if since.epoch != position.epoch || since.seq > position.seq {
+        let is_foreign = since.epoch != position.epoch && !planted!(ForeignEpochRecovered);
+        if is_foreign || (since.seq > position.seq && !planted!(FutureRecovered)) {
             sim_reached!("position_unknown");
             return Resume::Gap {
                 gap: self.unknown_position(room),
@@ -244,6 +245,12 @@ impl Log {
                 sim_reached!("position_trimmed");
                 Resume::Gap { after: gap.to, gap }
             }
+            None if planted!(ReplayRepeats) => Resume::Complete {
+                after: since
+                    .seq
+                    .before()
+                    .max(log.map_or(Seq::ZERO, RoomLog::floor)),
+            },
             None => Resume::Complete { after: since.seq },
         }
     }
@@ -308,7 +315,11 @@ impl Log {
                 return;
             };
             if !places.iter().any(|place| place.room == oldest) {
-                let epoch = entropy.epoch();
+                let epoch = if planted!(ForgottenKeepsEpoch) {
+                    self.position(oldest).epoch
+                } else {
+                    entropy.epoch()
+                };
                 self.forget(oldest, epoch, entropy);
                 sim_reached!("room_evicted");
                 self.evicted.push(oldest);

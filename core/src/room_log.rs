@@ -160,7 +160,7 @@ impl RoomLog {
 
     /// The floor that the log has when its head is `head`, as far as the number of events decides.
     pub(crate) fn floor_at(&self, head: Seq) -> Seq {
-        let events_max = self.bounds.events_max as u64;
+        let events_max = self.bounds.events_max as u64 - u64::from(planted!(TrimTakesOneMore));
         let floor = Seq::new(head.number().saturating_sub(events_max));
         floor.map_or(self.floor, |floor| floor.max(self.floor))
     }

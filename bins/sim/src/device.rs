@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use async_channel::Receiver;
-use fanfare_core::{Claims, TaskGrant, UserId};
+use fanfare_core::{Claims, TaskGrant, TaskId, Time, UserId};
 use fanfare_loopback::task;
 use fanfare_websocket::Credentials;
 use serde_json::{Value, json};
@@ -24,8 +24,11 @@ const PATIENCE_MS: u64 = 10_000;
 const SILENCE_MS: u64 = 60_000;
 /// Longest wait before the next try, in milliseconds.
 const WAIT_MAX_MS: u64 = 30_000;
-/// Milliseconds for which a token is good.
-const TOKEN_MS: u64 = 24 * 3_600_000;
+/// Milliseconds after which who is to stay away comes back, at least, and at most so many more.
+const NEVER_MIN_MS: u64 = 5_000;
+const NEVER_MAX_MS: u64 = 60_000;
+/// Handshakes that may be refused for want of rights before somebody signs in anew.
+const REFUSED_MAX: u32 = 3;
 /// An epoch that no server gives.
 const FOREIGN: &str = "elsewhere";
 
@@ -33,21 +36,38 @@ const FOREIGN: &str = "elsewhere";
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
     Connect(Since),
-    Leave { in_order: bool },
+    Leave {
+        in_order: bool,
+    },
     Join(u32, Since),
     Part(u32),
     Ack(i64),
     Read(i64),
-    Send { task: u32, ephemeral: bool },
+    Send {
+        task: u32,
+        ephemeral: bool,
+    },
     Babble(String),
     StopReading,
     ResumeReading,
+    ReadSlowly {
+        every_ms: u64,
+    },
+    Background {
+        for_ms: u64,
+    },
+    HalfClose,
+    /// Drops its connection and comes back at once.
+    Return,
+    Token(plan::Token),
 }
 
 /// How a connection ended.
 enum Over {
-    /// The device stays away.
+    /// The device stays away, as the plan wants it.
     Away,
+    /// The server wants it to stay away. Its person signs in anew after some time.
+    Never,
     /// It is to come back after so many milliseconds; of its own choice, if there is no number.
     Lost(Option<u64>),
 }
@@ -64,7 +84,19 @@ struct Device {
     joined: BTreeSet<String>,
     reference: u64,
     mark: u64,
-    reads: bool,
+    reads: Reads,
+    /// What its tokens say.
+    token: plan::Token,
+    /// Handshakes in a row that were refused for want of rights.
+    refused: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    Freely,
+    /// A frame in so many milliseconds.
+    Slowly(u64),
+    Not,
 }
 
 /// What a device waits for.
@@ -72,6 +104,20 @@ enum Next {
     Frame(io::Result<Frame>),
     Command(Option<Command>),
     Silence,
+    /// Its token ends soon.
+    Refresh,
+}
+
+/// A connection as its device holds it.
+struct Held {
+    wire: Wire,
+    conn: Conn,
+    /// When the last frame came.
+    heard: Time,
+    /// When a new token is shown.
+    refresh: Option<Time>,
+    /// What the server said in its goodbye.
+    goodbye: Option<Value>,
 }
 
 /// Does what the commands want, until there are no more.
@@ -95,11 +141,15 @@ pub(crate) async fn run(
         reference: 0,
         // So that marks of devices and of publishers differ.
         mark: 1_000_000 * (number as u64 + 1),
-        reads: true,
+        reads: Reads::Freely,
+        token: plan::Token::default(),
+        refused: 0,
     };
     while let Ok(command) = commands.recv().await {
         if let Command::Connect(with) = command {
             device.stay(with, &commands).await;
+        } else {
+            device.note(&command);
         }
     }
 }
@@ -111,6 +161,11 @@ impl Device {
         loop {
             let wait = match self.connection(with, commands, &mut failures).await {
                 Over::Away => return,
+                Over::Never => {
+                    self.token = plan::Token::default();
+                    let wait = self.net.draw(Node::Device(self.number), NEVER_MAX_MS);
+                    NEVER_MIN_MS + wait
+                }
                 Over::Lost(Some(wait)) => wait,
                 Over::Lost(None) => {
                     let most = (500 << failures.min(6)).min(WAIT_MAX_MS);
@@ -121,21 +176,49 @@ impl Device {
             let net = Rc::clone(&self.net);
             let waited = async {
                 net.sleep_ms(wait).await;
-                None
+                Some(Since::Positions)
             };
             let told = async {
                 loop {
                     match commands.recv().await {
-                        Ok(Command::Leave { .. }) | Err(_) => return Some(()),
-                        Ok(Command::ResumeReading) => self.reads = true,
-                        Ok(_) => {}
+                        Ok(Command::Leave { .. }) | Err(_) => return None,
+                        Ok(Command::Return) => return Some(Since::Positions),
+                        Ok(Command::Connect(with)) => return Some(with),
+                        Ok(command) => self.note(&command),
                     }
                 }
             };
-            if or(told, waited).await.is_some() {
-                return;
+            match or(told, waited).await {
+                None => return,
+                Some(next) => with = next,
             }
-            with = Since::Positions;
+        }
+    }
+
+    /// What a command changes of a device, connected or not.
+    fn note(&mut self, command: &Command) {
+        match command {
+            Command::StopReading => self.reads = Reads::Not,
+            Command::ResumeReading => self.reads = Reads::Freely,
+            Command::ReadSlowly { every_ms } => self.reads = Reads::Slowly(*every_ms),
+            Command::Token(token) => self.token = token.clone(),
+            Command::Join(number, _) => {
+                self.joined.insert(format!("task:{}", task(*number)));
+            }
+            Command::Part(number) => {
+                let room = format!("task:{}", task(*number));
+                self.joined.remove(&room);
+                self.places.remove(&room);
+            }
+            Command::Connect(_)
+            | Command::Leave { .. }
+            | Command::Ack(_)
+            | Command::Read(_)
+            | Command::Send { .. }
+            | Command::Babble(_)
+            | Command::Background { .. }
+            | Command::HalfClose
+            | Command::Return => {}
         }
     }
 
@@ -163,6 +246,9 @@ impl Device {
                 .map(|(room, at)| format!("{room}@{}:{}", at.epoch, at.seq));
             parameters.push(format!("since={}", since.collect::<Vec<_>>().join(",")));
         }
+        if with == Since::Garbage {
+            parameters.push("since=task:1@:-5".to_owned());
+        }
         if !parameters.is_empty() {
             path = format!("{path}?{}", parameters.join("&"));
         }
@@ -178,8 +264,12 @@ impl Device {
             })
         });
         match with {
-            Since::Nothing => None,
+            Since::Nothing | Since::Garbage => None,
             Since::Positions => known,
+            Since::Old => known.map(|at| Place {
+                seq: at.seq / 2,
+                ..at
+            }),
             Since::Foreign => Some(Place {
                 epoch: FOREIGN.to_owned(),
                 seq: 3,
@@ -214,59 +304,61 @@ impl Device {
             let answer = wire.request(&head, "").await?;
             Ok((wire, answer.status))
         });
-        let mut wire = match opened.await {
+        let wire = match opened.await {
             Ok((wire, 101)) => wire,
             Ok((_, status)) => {
                 net.observe(Seen::Refused {
                     device: number,
                     status,
                 });
+                self.refused += 1;
+                // The person signs in anew.
+                if matches!(status, 401 | 403) && self.refused > REFUSED_MAX {
+                    self.token = plan::Token::default();
+                }
                 return Over::Lost(None);
             }
             Err(_) => return Over::Lost(None),
         };
         self.connections += 1;
+        self.refused = 0;
         net.observe(Seen::Opened {
             conn,
             user: self.about.user,
             name: self.about.name.clone(),
             since,
         });
-        let over = self.speak(&mut wire, conn, commands, failures).await;
-        if matches!(over, Over::Away) {
-            net.observe(Seen::Leaves { conn });
+        let mut held = Held {
+            wire,
+            conn,
+            heard: net.now(),
+            refresh: None,
+            goodbye: None,
+        };
+        let over = self.speak(&mut held, commands, failures).await;
+        match over {
+            Over::Away => net.observe(Seen::Leaves { conn }),
+            Over::Lost(Some(0)) => net.observe(Seen::Closed { conn, code: None }),
+            Over::Never | Over::Lost(_) => {}
         }
         over
     }
 
     async fn speak(
         &mut self,
-        wire: &mut Wire,
-        conn: Conn,
+        held: &mut Held,
         commands: &Receiver<Command>,
         failures: &mut u32,
     ) -> Over {
         let net = Rc::clone(&self.net);
-        let mut retry = None;
+        let conn = held.conn;
         let lost = |code| {
             net.observe(Seen::Closed { conn, code });
         };
         loop {
-            let reads = self.reads;
-            let frame = async {
-                if reads {
-                    Next::Frame(wire.frame().await)
-                } else {
-                    std::future::pending().await
-                }
-            };
-            let command = async { Next::Command(commands.recv().await.ok()) };
-            let silence = async {
-                net.sleep_ms(SILENCE_MS).await;
-                Next::Silence
-            };
-            match or(or(frame, command), silence).await {
+            match self.next(held, commands).await {
                 Next::Frame(Ok(Frame::Text(text))) => {
+                    held.heard = net.now();
                     let Ok(frame) = serde_json::from_str::<Value>(&text) else {
                         // Told to the oracles as what it is.
                         net.observe(Seen::Received {
@@ -275,24 +367,34 @@ impl Device {
                         });
                         continue;
                     };
-                    net.observe(Seen::Received {
-                        conn,
-                        frame: frame.clone(),
-                    });
-                    if frame["type"] == "system:welcome" {
-                        *failures = 0;
-                    }
-                    if frame["type"] == "system:goodbye" {
-                        retry = Some(frame["data"].clone());
-                    }
                     self.learn(&frame);
-                    if frame["type"] == "system:welcome" && !self.rejoin(wire, conn).await {
-                        lost(None);
-                        return Over::Lost(None);
+                    let data = &frame["data"];
+                    let welcomed = match frame["type"].as_str().unwrap_or_default() {
+                        "system:welcome" => true,
+                        "system:goodbye" => {
+                            held.goodbye = Some(data.clone());
+                            false
+                        }
+                        // Most devices have a new token in time.
+                        "system:expiring" if self.draw(4) > 0 => {
+                            let left = data["in_ms"].as_u64().unwrap_or_default();
+                            held.refresh = Some(net.now().plus(left / 2 + 1));
+                            false
+                        }
+                        _ => false,
+                    };
+                    net.observe(Seen::Received { conn, frame });
+                    if welcomed {
+                        *failures = 0;
+                        if !self.rejoin(held).await {
+                            lost(None);
+                            return Over::Lost(None);
+                        }
                     }
                 }
                 Next::Frame(Ok(Frame::Ping(content))) => {
-                    let pong = net.within(PATIENCE_MS, wire.pong(&content));
+                    held.heard = net.now();
+                    let pong = net.within(PATIENCE_MS, held.wire.pong(&content));
                     if pong.await.is_err() {
                         lost(None);
                         return Over::Lost(None);
@@ -300,38 +402,46 @@ impl Device {
                 }
                 Next::Frame(Ok(Frame::Close(code))) => {
                     lost(code);
-                    return after(
-                        retry.as_ref(),
-                        code,
-                        net.draw(Node::Device(self.number), 1_000),
-                    );
+                    return after(held.goodbye.as_ref(), code, self.draw(1_000));
                 }
                 Next::Frame(Err(_)) => {
                     lost(None);
-                    return after(
-                        retry.as_ref(),
-                        None,
-                        net.draw(Node::Device(self.number), 1_000),
-                    );
+                    return after(held.goodbye.as_ref(), None, self.draw(1_000));
                 }
-                Next::Silence if self.reads => {
+                Next::Silence => {
                     lost(None);
                     return Over::Lost(None);
                 }
-                Next::Silence => {}
+                Next::Refresh => {
+                    held.refresh = None;
+                    if !self.show(held).await {
+                        lost(None);
+                        return Over::Lost(None);
+                    }
+                }
                 Next::Command(None) => return Over::Away,
+                Next::Command(Some(Command::Return)) => return Over::Lost(Some(0)),
                 Next::Command(Some(Command::Leave { in_order })) => {
                     if in_order {
-                        let _ = net.within(PATIENCE_MS, wire.close()).await;
+                        let _ = net.within(PATIENCE_MS, held.wire.close()).await;
                     }
                     return Over::Away;
                 }
-                Next::Command(Some(Command::StopReading)) => self.reads = false,
-                Next::Command(Some(Command::ResumeReading)) => self.reads = true,
+                Next::Command(Some(Command::Background { for_ms })) => net.sleep_ms(for_ms).await,
+                Next::Command(Some(Command::HalfClose)) => {
+                    let _ = net.within(PATIENCE_MS, held.wire.half_close()).await;
+                }
                 Next::Command(Some(command)) => {
-                    if let Some(text) = self.words(&command)
-                        && !self.say(wire, conn, text).await
-                    {
+                    self.note(&command);
+                    held.heard = net.now();
+                    let left = if matches!(command, Command::Token(_)) {
+                        self.show(held).await
+                    } else if let Some(text) = self.words(&command) {
+                        self.say(held, text).await
+                    } else {
+                        true
+                    };
+                    if !left {
                         lost(None);
                         return Over::Lost(None);
                     }
@@ -340,36 +450,93 @@ impl Device {
         }
     }
 
+    /// What comes next. Waits for nothing that was not there yet.
+    async fn next(&self, held: &mut Held, commands: &Receiver<Command>) -> Next {
+        let net = &self.net;
+        let (reads, heard, refresh) = (self.reads, held.heard, held.refresh);
+        let wire = &mut held.wire;
+        let frame = async {
+            match reads {
+                Reads::Freely => {}
+                Reads::Slowly(every_ms) => {
+                    net.timeline.sleep_until(heard.plus(every_ms)).await;
+                }
+                Reads::Not => std::future::pending().await,
+            }
+            Next::Frame(wire.frame().await)
+        };
+        let command = async { Next::Command(commands.recv().await.ok()) };
+        let other = async {
+            let silence = heard.plus(SILENCE_MS);
+            match refresh {
+                Some(at) if reads == Reads::Not || at < silence => {
+                    net.timeline.sleep_until(at).await;
+                    Next::Refresh
+                }
+                _ if reads == Reads::Freely => {
+                    net.timeline.sleep_until(silence).await;
+                    Next::Silence
+                }
+                _ => std::future::pending().await,
+            }
+        };
+        or(or(frame, command), other).await
+    }
+
+    /// A number below `most`.
+    fn draw(&self, most: u64) -> u64 {
+        self.net.draw(Node::Device(self.number), most)
+    }
+
+    /// Shows a new token over a connection that is there. Whether it left.
+    async fn show(&mut self, held: &mut Held) -> bool {
+        let reference = self.reference();
+        let token = self.token(held.conn, &reference.to_string());
+        let text = json!({"op": "auth", "ref": reference, "token": token}).to_string();
+        self.say(held, text).await
+    }
+
     /// A new token, which is about to be shown.
     fn token(&self, conn: Conn, reference: &str) -> String {
         let now_ms = BEGINNING.as_unix_millis() + self.net.now().as_millis();
-        let exp = (now_ms + TOKEN_MS) / 1_000;
+        let exp = (now_ms + self.token.for_ms) / 1_000;
+        let tasks = self.token.tasks.as_ref();
+        let rooms = tasks.map(|tasks| {
+            let rooms = tasks.iter().map(|number| format!("task:{}", task(*number)));
+            rooms.collect()
+        });
         self.net.observe(Seen::Shows {
             conn,
             reference: reference.to_owned(),
             token: Rights {
                 ends_ms: exp * 1_000,
-                tasks: None,
+                tasks: rooms,
             },
         });
-        let claims = Claims::new(UserId::new(self.about.user), exp, TaskGrant::All);
+        let grant = tasks.map_or(TaskGrant::All, |tasks| {
+            let mut tasks: Vec<TaskId> = tasks.iter().map(|number| task(*number)).collect();
+            tasks.sort_unstable();
+            TaskGrant::Only(tasks)
+        });
+        let claims = Claims::new(UserId::new(self.about.user), exp, grant);
         self.credentials.issue(&claims)
     }
 
     /// Says a text. Whether it left.
-    async fn say(&self, wire: &mut Wire, conn: Conn, text: String) -> bool {
+    async fn say(&self, held: &mut Held, text: String) -> bool {
         self.net.observe(Seen::Said {
-            conn,
+            conn: held.conn,
             text: text.clone(),
         });
-        self.net.within(PATIENCE_MS, wire.say(&text)).await.is_ok()
+        let said = self.net.within(PATIENCE_MS, held.wire.say(&text));
+        said.await.is_ok()
     }
 
     /// Joins again what it had joined: the server has forgotten it with the old connection.
-    async fn rejoin(&mut self, wire: &mut Wire, conn: Conn) -> bool {
+    async fn rejoin(&mut self, held: &mut Held) -> bool {
         for room in self.joined.clone() {
             let text = self.join(&room, Since::Positions);
-            if !self.say(wire, conn, text).await {
+            if !self.say(held, text).await {
                 return false;
             }
         }
@@ -386,6 +553,8 @@ impl Device {
         let mut op = json!({"op": "join", "ref": self.reference(), "room": room});
         if let Some(at) = since {
             op["since"] = json!({"epoch": at.epoch, "seq": at.seq});
+        } else if with == Since::Garbage {
+            op["since"] = json!({"epoch": 5, "seq": "-"});
         }
         op.to_string()
     }
@@ -400,13 +569,10 @@ impl Device {
         Some(match command {
             Command::Join(number, with) => {
                 let room = format!("task:{}", task(*number));
-                self.joined.insert(room.clone());
                 self.join(&room, *with)
             }
             Command::Part(number) => {
                 let room = format!("task:{}", task(*number));
-                self.joined.remove(&room);
-                self.places.remove(&room);
                 json!({"op": "leave", "ref": self.reference(), "room": room}).to_string()
             }
             Command::Ack(behind) => {
@@ -436,7 +602,12 @@ impl Device {
             Command::Connect(_)
             | Command::Leave { .. }
             | Command::StopReading
-            | Command::ResumeReading => return None,
+            | Command::ResumeReading
+            | Command::ReadSlowly { .. }
+            | Command::Background { .. }
+            | Command::HalfClose
+            | Command::Return
+            | Command::Token(_) => return None,
         })
     }
 
@@ -497,13 +668,13 @@ impl Device {
 /// When to come back, by what the server said: its goodbye, or the close code alone.
 fn after(goodbye: Option<&Value>, code: Option<u16>, random: u64) -> Over {
     match goodbye.and_then(|it| it["retry"].as_str()) {
-        Some("never") => Over::Away,
+        Some("never") => Over::Never,
         Some("now") => Over::Lost(Some(random)),
         Some(_) => {
             let wait = goodbye.and_then(|it| it["retry_after_ms"].as_u64());
             Over::Lost(Some(wait.unwrap_or(1_000) + random))
         }
-        None if code.is_some_and(|code| (4_500..4_600).contains(&code)) => Over::Away,
+        None if code.is_some_and(|code| (4_500..4_600).contains(&code)) => Over::Never,
         None => Over::Lost(None),
     }
 }

@@ -3,9 +3,10 @@
 
 use fastrand::Rng;
 
+use crate::bunch::bunch;
 use crate::plan::{
     Bounds, Device, Endpoint, FORMAT, Fault, Kind, Network, Plan, Setting, Since, Step, Target,
-    Timed,
+    Timed, Token,
 };
 
 /// Milliseconds of the first phase.
@@ -14,7 +15,13 @@ const FAULTS_MS: u64 = 10 * 60_000;
 /// The plan of this seed.
 pub(crate) fn generate(seed: u64) -> Plan {
     let mut random = Rng::with_seed(seed);
-    let world = setting(&mut random);
+    let crowd = crowd(seed);
+    let mut world = setting(&mut random);
+    if let Some(count) = crowd {
+        world.devices = (0..count)
+            .map(|number| member(&mut random, number))
+            .collect();
+    }
     let weights = Weights::draw(&mut random);
     let mut steps = Vec::new();
     for device in 0..world.devices.len() {
@@ -28,7 +35,9 @@ pub(crate) fn generate(seed: u64) -> Plan {
     let pace = [50, 400, 2_000, 8_000];
     let pace = pace.get(random.usize(..pace.len())).copied().unwrap_or(400);
     let mut at_ms = 0;
-    while steps.len() < 1_500 {
+    // Each of a crowd sees each event of it.
+    let most = steps.len() + if crowd.is_some() { 40 } else { 1_500 };
+    while steps.len() < most {
         // Things come in bunches.
         at_ms += if random.u8(..4) == 0 {
             random.u64(..pace * 4)
@@ -39,14 +48,31 @@ pub(crate) fn generate(seed: u64) -> Plan {
             break;
         }
         let step = weights.step(&mut random, &world);
-        steps.push(Timed { at_ms, step });
+        steps.extend(bunch(&mut random, &world, at_ms, step));
     }
+    steps.retain(|timed| timed.at_ms <= FAULTS_MS);
     steps.sort_by_key(|timed| timed.at_ms);
     Plan {
         format: FORMAT,
         seed,
         world,
         steps,
+    }
+}
+
+/// How many are in one room, in the few worlds that are about that.
+fn crowd(seed: u64) -> Option<usize> {
+    let sizes = [100, 1_000, 300, 10_000, 3_000];
+    let number = usize::try_from(seed / 100).ok()? % sizes.len();
+    sizes.get(number).copied().filter(|_| seed % 100 == 50)
+}
+
+fn member(random: &mut Rng, number: usize) -> Device {
+    Device {
+        user: number as u64 / 8 + 1,
+        name: (random.u8(..8) == 0).then(|| format!("device{}", number % 8)),
+        endpoint: Endpoint::Chat { task: 0 },
+        given_up: random.u8(..50) == 0,
     }
 }
 
@@ -87,14 +113,25 @@ fn setting(random: &mut Rng) -> Setting {
         } else {
             Endpoint::Notifications {}
         },
+        given_up: false,
     });
-    let devices = devices.collect();
+    let mut devices: Vec<Device> = devices.collect();
+    // The others must not notice.
+    let given_up = random.usize(..3).min(devices.len() / 3);
+    for device in devices.iter_mut().take(given_up) {
+        device.given_up = true;
+    }
+    // One device, twice at once.
+    if let Some(twin) = devices.last().cloned().filter(|_| random.u8(..4) == 0) {
+        devices.push(twin);
+    }
     Setting {
         faults_ms: FAULTS_MS,
         tasks,
         publishers: random.u32(1..=5),
         devices,
         network: network(random),
+        rolls: random.u8(..3) == 0,
         limits: Bounds {
             task_log_events: pick(random, &[1_000, 8, 40]).unwrap_or(40),
             user_log_events: pick(random, &[10_000, 12, 50]).unwrap_or(50),
@@ -110,8 +147,9 @@ struct Weights(Vec<(u32, Draw)>);
 type Draw = fn(&mut Rng, &Setting) -> Step;
 
 impl Weights {
+    #[expect(clippy::too_many_lines, reason = "a table")]
     fn draw(random: &mut Rng) -> Self {
-        let kinds: [(u32, Draw); 18] = [
+        let kinds: [(u32, Draw); 26] = [
             (60, publish),
             (10, |random, world| Step::Repeat {
                 publisher: random.usize(..world.publishers.max(1) as usize),
@@ -171,6 +209,46 @@ impl Weights {
                 device: device(random, world),
                 how: fault(random),
             }),
+            (4, |random, world| Step::Break {
+                device: device(random, world),
+                how: Fault::Cut {
+                    up: random.bool(),
+                    after_bytes: random.usize(1..600),
+                },
+            }),
+            (1, |random, world| Step::Break {
+                device: device(random, world),
+                how: Fault::Clog {},
+            }),
+            (2, |random, world| Step::HalfClose {
+                device: device(random, world),
+            }),
+            (2, |random, world| Step::ReadSlowly {
+                device: device(random, world),
+                every_ms: random.u64(50..20_000),
+            }),
+            (2, |random, world| Step::Background {
+                device: device(random, world),
+                for_ms: random.u64(100..100_000),
+            }),
+            (4, |random, world| Step::Token {
+                device: device(random, world),
+                token: token(random, world),
+            }),
+            (1, |random, _| match random.u8(..3) {
+                0 => Step::Storm {},
+                1 => Step::NoDescriptors {
+                    for_ms: random.u64(100..60_000),
+                },
+                _ => Step::Clock {
+                    ahead_ms: random.i64(-1..=1) * random.i64(0..600_000),
+                    drift_ms: random.i64(-3_000..3_000),
+                },
+            }),
+            (1, |random, _| Step::Pause {
+                for_ms: pick(random, &[10, 1_000, 30_000, 300_000])
+                    .map_or(1, |most| random.u64(1..=most)),
+            }),
             (1, |random, _| Step::Weather {
                 network: network(random),
             }),
@@ -210,10 +288,12 @@ fn device(random: &mut Rng, world: &Setting) -> usize {
 }
 
 fn since(random: &mut Rng) -> Since {
-    match random.u8(..10) {
+    match random.u8(..16) {
         0 => Since::Foreign,
         1 => Since::Future,
-        2 | 3 => Since::Nothing,
+        2 | 3 => Since::Old,
+        4 => Since::Garbage,
+        5 | 6 => Since::Nothing,
         _ => Since::Positions,
     }
 }
@@ -230,7 +310,19 @@ fn fault(random: &mut Rng) -> Fault {
     }
 }
 
-fn publish(random: &mut Rng, world: &Setting) -> Step {
+fn token(random: &mut Rng, world: &Setting) -> Token {
+    let most = pick(random, &[10_000, 90_000, 180_000, 3_600_000]).unwrap_or(10_000);
+    let some = random.u8(..3) == 0;
+    Token {
+        for_ms: random.u64(2_000..=most),
+        tasks: some.then(|| {
+            let tasks = 0..world.tasks;
+            tasks.filter(|_| random.bool()).collect()
+        }),
+    }
+}
+
+pub(crate) fn publish(random: &mut Rng, world: &Setting) -> Step {
     let user = |random: &mut Rng| {
         world
             .devices
@@ -275,6 +367,7 @@ fn publish(random: &mut Rng, world: &Setting) -> Step {
         kind,
         bytes: pick(random, &[0, 0, 60, 900]).unwrap_or(0),
         insists: random.bool(),
+        dies: random.u8(..12) == 0,
     }
 }
 

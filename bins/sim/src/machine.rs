@@ -1,5 +1,6 @@
 //! A server on a machine of its own: the shipped shard and HTTP API, over simulated streams and clocks.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use fanfare_core::{Hub, Limits, Now, Time, Wall};
@@ -19,10 +20,35 @@ const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
 /// Milliseconds that clients have to leave when a server drains.
 const DRAIN_MS: u64 = 10_000;
 
-/// Both clocks of a machine that was started at some time.
+/// How wrong a machine's wall clock is. It goes on being so when a server on it is started anew.
+#[derive(Debug, Default)]
+pub(crate) struct Skew {
+    ahead_ms: Cell<i64>,
+    /// Milliseconds an hour, since then.
+    drift_ms: Cell<i64>,
+    since: Cell<Time>,
+}
+
+impl Skew {
+    pub(crate) fn set(&self, now: Time, ahead_ms: i64, drift_ms: i64) {
+        self.ahead_ms.set(ahead_ms);
+        self.drift_ms.set(drift_ms);
+        self.since.set(now);
+    }
+
+    pub(crate) fn ahead_ms(&self, now: Time) -> i64 {
+        let passed = i64::try_from(now.since(self.since.get())).unwrap_or(i64::MAX);
+        self.ahead_ms.get() + passed.saturating_mul(self.drift_ms.get()) / 3_600_000
+    }
+}
+
+/// Both clocks of a process that was started at some time. As the shipped one, it does not show that its machine's wall
+/// clock was set back; one that is started after that shows it.
 pub(crate) struct Clocks {
     timeline: Timeline,
     started: Time,
+    skew: Rc<Skew>,
+    shown_ms: Cell<u64>,
     witness: Option<Witness>,
 }
 
@@ -34,9 +60,13 @@ impl Platform for Clocks {
 
     fn now(&self) -> Now {
         let now = self.timeline.now();
+        let wall_ms = BEGINNING.as_unix_millis() + now.as_millis();
+        let wall_ms = wall_ms.saturating_add_signed(self.skew.ahead_ms(now));
+        let wall_ms = wall_ms.max(self.shown_ms.get());
+        self.shown_ms.set(wall_ms);
         Now {
             time: Time::from_millis(now.since(self.started)),
-            wall: BEGINNING.plus(now.as_millis()),
+            wall: Wall::from_unix_millis(wall_ms),
         }
     }
 
@@ -69,6 +99,7 @@ pub(crate) fn credentials() -> Result<Credentials, fanfare_websocket::Error> {
 impl Server {
     pub(crate) fn start(
         timeline: &Timeline,
+        skew: &Rc<Skew>,
         seed: [u8; 32],
         bounds: &Bounds,
         witness: Option<Witness>,
@@ -84,6 +115,8 @@ impl Server {
         let clocks = Clocks {
             timeline: timeline.clone(),
             started: timeline.now(),
+            skew: Rc::clone(skew),
+            shown_ms: Cell::new(0),
             witness,
         };
         let known = credentials()?;

@@ -5,17 +5,21 @@
     reason = "of JSON, where what is absent is null"
 )]
 
+mod bunch;
 mod coverage;
 mod determinism;
 mod device;
+mod fault;
 mod generate;
 mod history;
 mod machine;
+mod mutants;
 mod names;
 mod net;
 mod oracle;
 mod panics;
 mod plan;
+mod presence;
 mod publisher;
 mod replay;
 mod run;
@@ -49,6 +53,8 @@ enum Subcommands {
     Replay(replay::Replay),
     /// Looks for the shortest plan that fails as this one does
     Shrink(shrink::Shrink),
+    /// Plants deliberate faults in the server, and says which oracle finds each
+    Mutants(mutants::Mutants),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         Subcommands::Determinism(args) => determinism::run(&args),
         Subcommands::Replay(args) => replay::run(&args),
         Subcommands::Shrink(args) => shrink::run(&args),
+        Subcommands::Mutants(args) => mutants::run(&args),
     }
 }
 

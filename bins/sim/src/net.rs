@@ -1,6 +1,6 @@
 //! The network: who connects to the server over which line, and what everybody saw.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use fanfare_core::Time;
 use fanfare_loopback::{Conditions, Direction, Line, Stream, Timeline};
 
 use crate::history::{Observation, Seen};
-use crate::machine::Server;
+use crate::machine::{Server, Skew};
 use crate::plan::{Fault, Network};
 use crate::tally::Counts;
 
@@ -35,6 +35,14 @@ pub(crate) struct Net {
     random: RefCell<BTreeMap<Node, fastrand::Rng>>,
     seen: RefCell<Vec<Observation>>,
     faults: RefCell<Counts>,
+    /// Of the server's machine.
+    pub(crate) skew: Rc<Skew>,
+    /// Before this the server's machine does nothing.
+    pub(crate) paused_until: Cell<Time>,
+    /// Before this it has no file descriptor for a new connection.
+    accepts_from: Cell<Time>,
+    /// Connections that wait for one.
+    waiting: RefCell<Vec<Stream>>,
 }
 
 impl Net {
@@ -48,6 +56,10 @@ impl Net {
             random: RefCell::default(),
             seen: RefCell::default(),
             faults: RefCell::default(),
+            skew: Rc::default(),
+            paused_until: Cell::default(),
+            accepts_from: Cell::default(),
+            waiting: RefCell::default(),
         })
     }
 
@@ -115,6 +127,9 @@ impl Net {
         let seed = self.draw(node, u64::MAX);
         let (ours, theirs, line) = Line::open(&self.timeline, conditions, seed);
         match &*self.server.borrow() {
+            Some(_) if self.now() < self.accepts_from.get() => {
+                self.waiting.borrow_mut().push(theirs);
+            }
             Some(server) => server.accept(theirs),
             None => return Err(io::ErrorKind::ConnectionRefused.into()),
         }
@@ -131,26 +146,83 @@ impl Net {
         };
         let direction = |up| if up { Direction::Up } else { Direction::Down };
         match how {
-            Fault::Reset {} => {
-                self.fault("reset", Some(device));
-                line.cut();
-            }
+            Fault::Reset {} => line.cut(),
             Fault::BlackHole {} => {
-                self.fault("black_hole", Some(device));
                 line.swallow(Direction::Up);
                 line.swallow(Direction::Down);
             }
-            Fault::OneWay { up } => {
-                self.fault("one_way", Some(device));
-                line.swallow(direction(up));
+            Fault::OneWay { up } => line.swallow(direction(up)),
+            Fault::Cut { up, after_bytes } => line.cut_after(direction(up), after_bytes),
+            Fault::Clog {} => {
+                line.stall(Direction::Up);
+                line.stall(Direction::Down);
             }
             Fault::Stall { up, for_ms } => {
-                self.fault("stall", Some(device));
                 line.stall(direction(up));
                 let until = self.now().plus(for_ms);
                 self.timeline.at(until, move || line.go_on(direction(up)));
             }
         }
+    }
+
+    /// What clogged or stalled goes on.
+    pub(crate) fn unclog(&self, device: usize) {
+        if let Some(line) = self.lines.borrow().get(&device) {
+            line.go_on(Direction::Up);
+            line.go_on(Direction::Down);
+        }
+    }
+
+    /// The server does nothing for so long, and nobody is told.
+    pub(crate) fn pause(&self, for_ms: u64) {
+        let until = self.now().plus(for_ms).max(self.paused_until.get());
+        self.paused_until.set(until);
+        // Its work goes on then.
+        self.timeline.at(until, || ());
+    }
+
+    /// New connections wait for so long.
+    pub(crate) fn accept_nobody(self: &Rc<Self>, for_ms: u64) {
+        let until = self.now().plus(for_ms).max(self.accepts_from.get());
+        self.accepts_from.set(until);
+        let net = Rc::downgrade(self);
+        self.timeline.at(until, move || {
+            if let Some(net) = net.upgrade() {
+                net.accept_waiting();
+            }
+        });
+    }
+
+    fn accept_waiting(&self) {
+        let server = self.server.borrow();
+        if let Some(server) = server.as_ref()
+            && self.now() >= self.accepts_from.get()
+        {
+            for stream in self.waiting.take() {
+                server.accept(stream);
+            }
+        }
+    }
+
+    /// The server is gone, and a new one has what it needs.
+    pub(crate) fn renew_machine(&self) {
+        self.paused_until.take();
+        self.accepts_from.take();
+        self.waiting.take();
+    }
+
+    /// All faults of the server's machine end.
+    pub(crate) fn heal_machine(&self) {
+        self.paused_until.take();
+        self.accepts_from.take();
+        self.accept_waiting();
+        self.set_clock(0, 0);
+    }
+
+    /// The wall clock of the server's machine.
+    pub(crate) fn set_clock(&self, ahead_ms: i64, drift_ms: i64) {
+        self.skew.set(self.now(), ahead_ms, drift_ms);
+        self.observe(Seen::Clock { ahead_ms });
     }
 
     /// All lines are so from now on.
@@ -163,14 +235,9 @@ impl Net {
     }
 
     /// A fault took effect, on one device or on all.
-    fn fault(&self, name: &'static str, device: Option<usize>) {
+    pub(crate) fn fault(&self, name: &'static str, device: Option<usize>) {
         self.faults.borrow_mut().add(name, 1);
         self.observe(Seen::Fault { name, device });
-    }
-
-    /// A fault took effect, of which this is the name.
-    pub(crate) fn count_fault(&self, name: &'static str) {
-        self.fault(name, None);
     }
 
     pub(crate) fn faults(&self) -> Counts {

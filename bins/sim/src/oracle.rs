@@ -350,6 +350,14 @@ mod tests {
                 ],
             ),
             (
+                "no_silent_gap",
+                vec![opened(Some(("d", 1))), welcome("e", 4, Some(true))],
+            ),
+            (
+                "no_silent_gap",
+                vec![opened(Some(("e", 5))), welcome("e", 4, Some(true))],
+            ),
+            (
                 "no_double",
                 vec![
                     opened(Some(("e", 3))),

@@ -33,6 +33,14 @@ pub(crate) struct Setting {
     pub(crate) devices: Vec<Device>,
     pub(crate) network: Network,
     pub(crate) limits: Bounds,
+    /// Whether the server ends in order and starts again when all is well.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) rolls: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_false(it: &bool) -> bool {
+    !*it
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +50,9 @@ pub(crate) struct Device {
     /// One that has none gets what is new only.
     pub(crate) name: Option<String>,
     pub(crate) endpoint: Endpoint,
+    /// Whether it never reads again after the faults' end. All others must not notice.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) given_up: bool,
 }
 
 impl Device {
@@ -164,6 +175,11 @@ pub(crate) enum Step {
         task: u32,
         ephemeral: bool,
     },
+    /// What the device's tokens name from now on, and for how long; where it is connected, it shows such a one at once.
+    Token {
+        device: usize,
+        token: Token,
+    },
     /// A text that no client should send.
     Babble {
         device: usize,
@@ -175,6 +191,22 @@ pub(crate) enum Step {
     ResumeReading {
         device: usize,
     },
+    /// A frame in so many milliseconds, until it reads again.
+    ReadSlowly {
+        device: usize,
+        every_ms: u64,
+    },
+    /// For so long nothing of it runs, as on a phone in a pocket. Then it goes on as if nothing had been.
+    Background {
+        device: usize,
+        for_ms: u64,
+    },
+    /// It ends its side of the line, and goes on reading.
+    HalfClose {
+        device: usize,
+    },
+    /// Everybody drops their connections and is back at once.
+    Storm {},
     Publish {
         publisher: usize,
         to: Target,
@@ -182,6 +214,9 @@ pub(crate) enum Step {
         bytes: usize,
         /// Whether it bears an id of its own, and is tried again until it is answered.
         insists: bool,
+        /// Whether it is gone before it could have an answer.
+        #[serde(default, skip_serializing_if = "is_false")]
+        dies: bool,
     },
     /// The publisher's last publish that insisted, once more; with other content, where it lies.
     Repeat {
@@ -196,13 +231,49 @@ pub(crate) enum Step {
         device: usize,
         how: Fault,
     },
+    /// What clogged goes on.
+    Unclog {
+        device: usize,
+    },
     /// All lines are so from now on.
     Weather {
         network: Network,
     },
     Crash {},
+    /// The server does nothing for so long.
+    Pause {
+        for_ms: u64,
+    },
+    /// The server has no file descriptor for a new connection for so long: these wait.
+    NoDescriptors {
+        for_ms: u64,
+    },
+    /// The server's wall clock is so far ahead from now on, and goes wrong by so many milliseconds an hour.
+    Clock {
+        ahead_ms: i64,
+        drift_ms: i64,
+    },
     /// An orderly end, with a new start behind it.
     Drain {},
+}
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Token {
+    pub(crate) for_ms: u64,
+    /// None names all tasks.
+    pub(crate) tasks: Option<Vec<u32>>,
+}
+
+impl Default for Token {
+    /// For all tasks, and for a day.
+    fn default() -> Self {
+        Self {
+            for_ms: 24 * 3_600_000,
+            tasks: None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -210,6 +281,10 @@ pub(crate) enum Step {
 pub(crate) enum Since {
     /// Where it was.
     Positions,
+    /// Where it was long ago.
+    Old,
+    /// No position at all.
+    Garbage,
     Nothing,
     /// Of another server.
     Foreign,
@@ -246,6 +321,10 @@ pub(crate) enum Fault {
     BlackHole {},
     /// In one direction only.
     OneWay { up: bool },
+    /// Cut when so many more bytes have come, which can be read.
+    Cut { up: bool, after_bytes: usize },
+    /// Nothing arrives in either direction, until it is unclogged; then all of it at once.
+    Clog {},
     /// Nothing arrives for a time, then all of it at once.
     Stall { up: bool, for_ms: u64 },
 }
@@ -396,15 +475,25 @@ impl Step {
             | Self::Babble { device, .. }
             | Self::StopReading { device }
             | Self::ResumeReading { device }
+            | Self::Token { device, .. }
+            | Self::ReadSlowly { device, .. }
+            | Self::Background { device, .. }
+            | Self::HalfClose { device }
+            | Self::Unclog { device }
             | Self::Break { device, .. } => (Some(*device), None, None),
             Self::Publish { publisher, to, .. } => match to {
                 Target::Task { task, .. } => (None, Some(*task), Some(*publisher)),
                 Target::User { .. } => (None, None, Some(*publisher)),
             },
             Self::Repeat { publisher, .. } => (None, None, Some(*publisher)),
-            Self::Disconnect { .. } | Self::Weather { .. } | Self::Crash {} | Self::Drain {} => {
-                (None, None, None)
-            }
+            Self::Disconnect { .. }
+            | Self::Weather { .. }
+            | Self::Crash {}
+            | Self::Drain {}
+            | Self::Storm {}
+            | Self::Pause { .. }
+            | Self::NoDescriptors { .. }
+            | Self::Clock { .. } => (None, None, None),
         }
     }
 }

@@ -23,6 +23,8 @@ pub(crate) struct Request {
     pub(crate) path: String,
     pub(crate) body: Value,
     pub(crate) insists: bool,
+    /// Whether it is gone as soon as it has sent it.
+    pub(crate) dies: bool,
 }
 
 /// Sends what it is told, in its order, as the back end of this number.
@@ -45,6 +47,11 @@ async fn publish(net: &Net, node: Node, request: &Request) {
             path: request.path.clone(),
             body: request.body.clone(),
         });
+        if request.dies {
+            let asked = async { Wire::new(net.connect(node).await?).ask(&head, &body).await };
+            let _ = net.within(PATIENCE_MS, asked).await;
+            return net.observe(Seen::Unanswered { number });
+        }
         let answer = net.within(PATIENCE_MS, ask(net, node, &head, &body));
         match answer.await {
             // It can't be taken now.

@@ -104,12 +104,13 @@ impl Totals {
         let rate = self.rate(took);
         let seconds = took.as_secs_f64();
         format!(
-            "{} worlds in {seconds:.1} s ({rate:.1} a second), {:.1} simulated hours, {} observations, {} steps, {} faults",
+            "{} worlds in {seconds:.1} s ({rate:.1} a second), {:.1} simulated hours, {} observations, {} steps, {} faults, devices connected {} % of the time",
             self.worlds,
             self.hours(),
             self.seen,
             self.tally.steps.total(),
             self.tally.faults.total(),
+            self.tally.connected(),
         )
     }
 

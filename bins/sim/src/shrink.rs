@@ -205,7 +205,12 @@ impl Shrinker<'_> {
 
     /// A network and bounds that explain nothing, if they have nothing to do with it.
     fn world(&mut self) {
-        let changes: [&dyn Fn(&mut Plan); 6] = [
+        let changes: [&dyn Fn(&mut Plan); 8] = [
+            &|plan| plan.world.rolls = false,
+            &|plan| {
+                let devices = plan.world.devices.iter_mut();
+                devices.for_each(|device| device.given_up = false);
+            },
             &|plan| plan.world.network = Network::CALM,
             &|plan| plan.world.network.latency_ms = Network::CALM.latency_ms,
             &|plan| plan.world.network.chopped = false,
@@ -303,7 +308,9 @@ impl Shrinker<'_> {
 }
 
 /// Values that say less, by the names of their fields.
-const PLAIN: [(&str, &str); 8] = [
+const PLAIN: [(&str, &str); 10] = [
+    ("publisher", "0"),
+    ("dies", "false"),
     ("bytes", "0"),
     ("users", "[]"),
     ("insists", "false"),

@@ -83,6 +83,8 @@ impl<'p> Teller<'p> {
                 let from = match with {
                     Since::Positions => "from where it was",
                     Since::Nothing => "and names no position",
+                    Since::Old => "from where it was long ago",
+                    Since::Garbage => "from what is no position",
                     Since::Foreign => "from a position of another server",
                     Since::Future => "from a position beyond the end",
                 };
@@ -124,6 +126,47 @@ impl<'p> Teller<'p> {
             Step::ResumeReading { device } => {
                 format!("{} reads again", self.names.device(*device))
             }
+            Step::ReadSlowly { device, every_ms } => format!(
+                "{} reads one frame in {}s",
+                self.names.device(*device),
+                seconds(*every_ms)
+            ),
+            Step::Background { device, for_ms } => format!(
+                "{} sleeps for {}s",
+                self.names.device(*device),
+                seconds(*for_ms)
+            ),
+            Step::HalfClose { device } => format!(
+                "{} ends its side of the line, and reads on",
+                self.names.device(*device)
+            ),
+            Step::Unclog { device } => {
+                format!("the line of {} goes on", self.names.device(*device))
+            }
+            Step::Token { device, token } => {
+                let tasks = match &token.tasks {
+                    None => "all tasks".to_owned(),
+                    Some(tasks) => {
+                        let tasks = tasks.iter().map(|task| format!("task:{task}"));
+                        format!("these tasks: {}", tasks.collect::<Vec<_>>().join(" "))
+                    }
+                };
+                format!(
+                    "{} gets a token for {tasks}, good for {}s",
+                    self.names.device(*device),
+                    seconds(token.for_ms)
+                )
+            }
+            Step::Storm {} => "everybody reconnects at once".to_owned(),
+            Step::Pause { for_ms } => {
+                format!("the server does nothing for {}s", seconds(*for_ms))
+            }
+            Step::NoDescriptors { for_ms } => {
+                format!("the server accepts nobody for {}s", seconds(*for_ms))
+            }
+            Step::Clock { ahead_ms, drift_ms } => format!(
+                "the server's wall clock is {ahead_ms} ms ahead, and drifts by {drift_ms} ms an hour"
+            ),
             Step::Publish {
                 publisher,
                 to,
@@ -176,6 +219,11 @@ impl<'p> Teller<'p> {
                     Fault::Reset {} => "is reset".to_owned(),
                     Fault::BlackHole {} => "swallows everything from now on".to_owned(),
                     Fault::OneWay { up } => format!("swallows what goes {}", towards(*up)),
+                    Fault::Cut { up, after_bytes } => format!(
+                        "is cut after {after_bytes} more bytes that go {}",
+                        towards(*up)
+                    ),
+                    Fault::Clog {} => "clogs".to_owned(),
                     Fault::Stall { up, for_ms } => {
                         format!("holds what goes {} for {}s", towards(*up), seconds(*for_ms))
                     }
@@ -251,6 +299,8 @@ impl<'p> Teller<'p> {
                 let from = match with {
                     Since::Positions => "from where it was",
                     Since::Nothing => "without a position",
+                    Since::Old => "from where it was long ago",
+                    Since::Garbage => "from what is no position",
                     Since::Foreign => "from a position of another server",
                     Since::Future => "from a position beyond the end",
                 };
@@ -363,6 +413,7 @@ mod tests {
             user: 4,
             name: Some("phone".to_owned()),
             endpoint: Endpoint::Notifications {},
+            given_up: false,
         };
         plan.world.devices = vec![phone];
         let (device, publisher) = (0, 0);
@@ -378,6 +429,7 @@ mod tests {
                 kind: Kind::Note {},
                 bytes: 0,
                 insists: true,
+                dies: false,
             },
             Step::Repeat {
                 publisher,

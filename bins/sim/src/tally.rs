@@ -51,12 +51,25 @@ impl fmt::Display for Counts {
 pub(crate) struct Tally {
     pub(crate) steps: Counts,
     pub(crate) faults: Counts,
+    /// Milliseconds of all devices while there were faults, and those of them in which they were connected.
+    pub(crate) device_ms: u64,
+    pub(crate) connected_ms: u64,
 }
 
 impl Tally {
+    /// How much of the time devices were connected, in per cent.
+    pub(crate) const fn connected(&self) -> u64 {
+        match self.device_ms {
+            0 => 0,
+            all => 100 * self.connected_ms / all,
+        }
+    }
+
     pub(crate) fn merge(&mut self, other: &Self) {
         self.steps.merge(&other.steps);
         self.faults.merge(&other.faults);
+        self.device_ms += other.device_ms;
+        self.connected_ms += other.connected_ms;
     }
 }
 

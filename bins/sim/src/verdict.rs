@@ -25,6 +25,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   12   a panic
   13   determinism: two runs of one plan differ
   14   coverage: a rare branch, a fault or a step that no seed came to
+  15   a mutant that no oracle sees
   130  ended by Ctrl-C; what was done so far is printed";
 
 impl Failure {

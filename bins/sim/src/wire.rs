@@ -55,11 +55,16 @@ impl Wire {
         }
     }
 
-    /// Sends a request and reads its answer. After a 101 the WebSocket's frames follow.
-    pub(crate) async fn request(&mut self, head: &str, body: &str) -> io::Result<Answer> {
+    /// Sends a request.
+    pub(crate) async fn ask(&mut self, head: &str, body: &str) -> io::Result<()> {
         let length = body.len();
         let request = format!("{head}Host: sim\r\nContent-Length: {length}\r\n\r\n{body}");
-        self.stream.write_all(request.as_bytes()).await?;
+        self.stream.write_all(request.as_bytes()).await
+    }
+
+    /// Sends a request and reads its answer. After a 101 the WebSocket's frames follow.
+    pub(crate) async fn request(&mut self, head: &str, body: &str) -> io::Result<Answer> {
+        self.ask(head, body).await?;
         let end = loop {
             let end = self.read.windows(4).position(|four| four == b"\r\n\r\n");
             match end {
@@ -152,6 +157,11 @@ impl Wire {
 
     pub(crate) async fn pong(&mut self, content: &[u8]) -> io::Result<()> {
         self.send(0x8a, content).await
+    }
+
+    /// Ends its side, and may read on.
+    pub(crate) async fn half_close(&mut self) -> io::Result<()> {
+        self.stream.close().await
     }
 
     /// Says that it goes.

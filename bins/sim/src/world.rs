@@ -13,18 +13,26 @@ use smol::LocalExecutor;
 
 use crate::coverage;
 use crate::device::{self, Command};
+use crate::fault;
 use crate::history::{Observation, Seen};
 use crate::machine::{Server, Witness};
 use crate::net::Net;
 use crate::oracle::{Broken, Oracles};
 use crate::panics;
-use crate::plan::{Kind, Network, Plan, Step, Target};
+use crate::plan::{Kind, Network, Plan, Step, Target, Token};
+use crate::presence::Presence;
 use crate::publisher::{self, Request};
 use crate::tally::{self, Counts, Tally};
 
 /// Milliseconds after the faults, in which all that is owed has to come: the longest wait of a client, and a server's or a
 /// client's notice that the other is gone.
 const HEALING_MS: u64 = 240_000;
+/// Milliseconds after the faults at which an orderly new start comes, in some worlds: nobody holds a dead line any more.
+const ROLL_MS: u64 = 130_000;
+/// Milliseconds after the faults at which something is published to everybody. All have come back and have caught up.
+const PROBE_MS: u64 = 200_000;
+/// Users who are published to then; in a crowd not all.
+const PROBED_MAX: usize = 20;
 /// Milliseconds in which everything can be read.
 const AUDIT_MS: u64 = 120_000;
 /// Milliseconds from the end of a server to the start of the next.
@@ -104,6 +112,7 @@ pub(crate) fn watched(
         digest: Digest::default(),
         seen: 0,
         last: None,
+        presence: Presence::default(),
         trace,
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| world.phases(&mut judge)));
@@ -125,6 +134,8 @@ pub(crate) fn watched(
         tally: Tally {
             steps: world.steps.borrow().clone(),
             faults: world.net.faults(),
+            device_ms: plan.world.faults_ms * plan.world.devices.len() as u64,
+            connected_ms: judge.presence.connected_ms,
         },
         taken: world.taken.get(),
         last: judge.last,
@@ -137,6 +148,7 @@ struct Judge<'t> {
     digest: Digest,
     seen: u64,
     last: Option<Observation>,
+    presence: Presence,
     trace: &'t mut dyn FnMut(&Observation),
 }
 
@@ -144,6 +156,7 @@ impl Judge<'_> {
     fn judge(&mut self, seen: Vec<Observation>) -> Result<(), Failure> {
         for it in seen {
             (self.trace)(&it);
+            self.presence.see(&it);
             self.digest.bytes(it.to_string().as_bytes());
             self.seen += 1;
             let judged = self.oracles.see(&it);
@@ -196,15 +209,18 @@ impl World {
 
     fn start_server(&self) {
         self.lives.set(self.lives.get() + 1);
+        self.net.renew_machine();
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ self.lives.get() << 32);
         let mut seed = [0; 32];
         random.fill(&mut seed);
         let witness = self.witness.clone();
-        match Server::start(&self.net.timeline, seed, &self.plan.world.limits, witness) {
+        let (timeline, skew) = (&self.net.timeline, &self.net.skew);
+        match Server::start(timeline, skew, seed, &self.plan.world.limits, witness) {
             Ok(server) => {
                 *self.net.server.borrow_mut() = Some(server);
                 self.net.observe(Seen::Started);
-                self.net.observe(Seen::Clock { ahead_ms: 0 });
+                let ahead_ms = self.net.skew.ahead_ms(self.net.now());
+                self.net.observe(Seen::Clock { ahead_ms });
             }
             // Its key and secret are the simulation's own.
             Err(error) => unreachable!("the server does not start: {error}"),
@@ -215,6 +231,12 @@ impl World {
         let faults = Time::from_millis(self.plan.world.faults_ms);
         self.run_until(faults, judge)?;
         self.heal();
+        self.run_until(faults.plus(ROLL_MS), judge)?;
+        if self.plan.world.rolls {
+            self.drain();
+        }
+        self.run_until(faults.plus(PROBE_MS), judge)?;
+        self.probe();
         let healed = faults.plus(HEALING_MS);
         self.run_until(healed, judge)?;
         let task_paths = (0..self.plan.world.tasks)
@@ -271,19 +293,47 @@ impl World {
     /// A piece of work of the actors, and one of the server.
     fn tick(&self) -> bool {
         let actors = self.actors.try_tick();
+        let is_paused = self.net.now() < self.net.paused_until.get();
         let server = self.net.server.borrow();
-        actors | server.as_ref().is_some_and(Server::tick)
+        let server = server.as_ref().filter(|_| !is_paused);
+        actors | server.is_some_and(Server::tick)
     }
 
     /// All faults end, and everybody comes.
     fn heal(self: &Rc<Self>) {
+        let devices = self.plan.world.devices.iter().enumerate();
+        let given_up = devices.filter(|(_, device)| device.given_up);
+        let given_up: Vec<usize> = given_up.map(|(number, _)| number).collect();
         self.net.observe(Seen::Healed {
-            given_up: Vec::new(),
+            given_up: given_up.clone(),
         });
         self.net.weather(Network::CALM);
+        self.net.heal_machine();
         for device in 0..self.devices.len() {
-            self.tell(device, Command::ResumeReading);
+            self.tell(device, Command::Token(Token::default()));
+            if given_up.contains(&device) {
+                self.tell(device, Command::StopReading);
+            } else {
+                self.net.unclog(device);
+                self.tell(device, Command::ResumeReading);
+            }
             self.tell(device, Command::Connect(crate::plan::Since::Positions));
+        }
+    }
+
+    /// A back end publishes to every task and user.
+    fn probe(&self) {
+        let tasks = (0..self.plan.world.tasks).map(|task| Target::Task {
+            task,
+            users: Vec::new(),
+        });
+        let users: BTreeSet<u64> = self.plan.world.devices.iter().map(|it| it.user).collect();
+        let users = users.into_iter().take(PROBED_MAX);
+        let all = tasks.chain(users.map(|user| Target::User { user }));
+        let publishers = (0..self.publishers.len()).cycle();
+        for (to, publisher) in all.zip(publishers) {
+            let request = self.request(publisher, &to, &Kind::Note {}, 0, true);
+            self.send(publisher, request);
         }
     }
 
@@ -297,6 +347,9 @@ impl World {
     fn step(self: &Rc<Self>, step: &Step) {
         self.taken.set(self.taken.get() + 1);
         self.steps.borrow_mut().add(&tally::name(step), 1);
+        if let Some(name) = fault::name(step) {
+            self.net.fault(name, step.names().0);
+        }
         match step {
             Step::Connect { device, with } => self.tell(*device, Command::Connect(*with)),
             Step::Leave { device, in_order } => {
@@ -318,14 +371,35 @@ impl World {
             Step::Babble { device, text } => self.tell(*device, Command::Babble(text.clone())),
             Step::StopReading { device } => self.tell(*device, Command::StopReading),
             Step::ResumeReading { device } => self.tell(*device, Command::ResumeReading),
+            Step::ReadSlowly { device, every_ms } => {
+                let every_ms = *every_ms;
+                self.tell(*device, Command::ReadSlowly { every_ms });
+            }
+            Step::Background { device, for_ms } => {
+                let for_ms = *for_ms;
+                self.tell(*device, Command::Background { for_ms });
+            }
+            Step::HalfClose { device } => self.tell(*device, Command::HalfClose),
+            Step::Token { device, token } => self.tell(*device, Command::Token(token.clone())),
+            Step::Storm {} => {
+                for device in 0..self.devices.len() {
+                    self.tell(device, Command::Return);
+                }
+            }
+            Step::Unclog { device } => self.net.unclog(*device),
+            Step::Pause { for_ms } => self.net.pause(*for_ms),
+            Step::NoDescriptors { for_ms } => self.net.accept_nobody(*for_ms),
+            Step::Clock { ahead_ms, drift_ms } => self.net.set_clock(*ahead_ms, *drift_ms),
             Step::Publish {
                 publisher,
                 to,
                 kind,
                 bytes,
                 insists,
+                dies,
             } => {
-                let request = self.request(*publisher, to, kind, *bytes, *insists);
+                let mut request = self.request(*publisher, to, kind, *bytes, *insists);
+                request.dies = *dies;
                 if *insists && let Some(last) = self.insisted.borrow_mut().get_mut(*publisher) {
                     *last = Some(request.clone());
                 }
@@ -348,14 +422,12 @@ impl World {
                     path: format!("/v1/users/{user}/disconnect"),
                     body: Value::Null,
                     insists: false,
+                    dies: false,
                 };
                 self.send(0, request);
             }
             Step::Break { device, how } => self.net.break_line(*device, *how),
-            Step::Weather { network } => {
-                self.net.count_fault("weather");
-                self.net.weather(network.clone());
-            }
+            Step::Weather { network } => self.net.weather(network.clone()),
             Step::Crash {} => self.crash(),
             Step::Drain {} => self.drain(),
         }
@@ -417,6 +489,7 @@ impl World {
             path,
             body,
             insists,
+            dies: false,
         }
     }
 
@@ -424,7 +497,6 @@ impl World {
         let Some(server) = self.net.server.take() else {
             return;
         };
-        self.net.count_fault("crash");
         self.net.observe(Seen::Crashed);
         drop(server);
         self.restart();
@@ -446,7 +518,6 @@ impl World {
     fn drain(self: &Rc<Self>) {
         let server = self.net.server.borrow();
         let Some(server) = &*server else { return };
-        self.net.count_fault("drain");
         self.net.observe(Seen::Drains);
         let (world, life) = (Rc::downgrade(self), self.lives.get());
         server.drain(move |in_time| {

@@ -165,7 +165,7 @@ impl EventBus {
         let cursor = self.inboxes.cursor(user, &kept, device);
         let coming = self.journal.as_ref();
         let coming = coming.and_then(|journal| journal.cursor(user, device));
-        if seq > sent && Some(seq) > cursor.max(coming) {
+        if !planted!(AckUnchecked) && seq > sent && Some(seq) > cursor.max(coming) {
             return Err(beyond("ack", seq, sent));
         }
         if let Some(journal) = &mut self.journal {

@@ -23,7 +23,9 @@ impl Hub {
         {
             return;
         }
-        self.leave_all(now, conn);
+        if !planted!(GoodbyeKeepsMember) {
+            self.leave_all(now, conn);
+        }
         let spread_ms = match code.retry() {
             Retry::After => 1 + self.bus.jitter(self.limits.drain_spread_ms),
             Retry::Now | Retry::Never => 0,

@@ -73,7 +73,11 @@ impl Hub {
         let task_id = task.and_then(|place| task_of(place.room));
         // One copy of the numbers for all members: delivering needs the rest of the hub.
         let members = task_id.map_or(Vec::new(), |task| self.tasks.members(task).to_vec());
-        for conn in members {
+        let members = match members.as_slice() {
+            [some @ .., _] if some.len() >= 3 && planted!(MemberSkipped) => some,
+            all => all,
+        };
+        for &conn in members {
             let user = if users.is_empty() {
                 None
             } else {
@@ -82,8 +86,12 @@ impl Hub {
             self.deliver(now, conn, (task, user), &mut fan_out);
         }
         for place in users {
-            let members =
+            let mut members =
                 user_of(place.room).map_or(Vec::new(), |user| self.users.members(user).to_vec());
+            if let Some(user) = user_of(place.room).filter(|_| planted!(NeighbourToo)) {
+                let neighbour = UserId::new(user.number() + 1);
+                members.extend(self.users.members(neighbour));
+            }
             for conn in members {
                 if !task_id.is_some_and(|task| self.tasks.contains(task, conn)) {
                     self.deliver(now, conn, (None, Some(place)), &mut fan_out);
@@ -97,7 +105,9 @@ impl Hub {
             for conn in self.tasks.members(task).to_vec() {
                 sim_reached!("deleted_with_members");
                 self.leave(conn, task);
-                self.say(now, conn, protocol::left(task.into(), LeftReason::Deleted));
+                if !planted!(DeletedStaysJoined) {
+                    self.say(now, conn, protocol::left(task.into(), LeftReason::Deleted));
+                }
             }
         }
     }
@@ -124,7 +134,7 @@ impl Hub {
         }
         if let Some(catch_up) = &mut session.catch_up {
             // What is read from the log comes from there.
-            let live = |place: &&Place| !catch_up.reads(place.room);
+            let live = |place: &&Place| planted!(LiveBeforeReplay) || !catch_up.reads(place.room);
             let rooms = (task.filter(live), user.filter(live));
             if rooms != (task, user) && !entry.is_kept() {
                 sim_reached!("ephemeral_deferred");
@@ -148,7 +158,7 @@ impl Hub {
                 }
                 (Retention::Ephemeral { .. } | Retention::Kept, _) => outbox.push_event(frame),
             };
-            if taken.is_err() && entry.is_kept() {
+            if taken.is_err() && entry.is_kept() && !planted!(OverflowForgotten) {
                 sim_reached!("falls_behind");
                 self.fall_behind(conn, entry.index());
             }
@@ -194,7 +204,7 @@ impl Hub {
                 RoomId::Task(task) => self.tasks.members(task).to_vec(),
                 RoomId::User(user) => self.users.members(user).to_vec(),
             };
-            if members.is_empty() {
+            if members.is_empty() || planted!(EvictionUntold) {
                 continue;
             }
             sim_reached!("evicted_with_members");

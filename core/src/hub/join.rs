@@ -61,7 +61,8 @@ impl Hub {
                         // The device is known from now on, also where the client names a position of its own.
                         let cursor = self.bus.arrive(now.wall, user, device, &self.devices);
                         named.or_else(|| {
-                            let cursor = cursor.as_ref()?;
+                            let cursor =
+                                cursor.as_ref().filter(|_| !planted!(DeviceBeginsAtHead))?;
                             sim_reached!("device_resumes_by_its_cursor");
                             Some(self.bus.resume_device(now.wall, user, cursor))
                         })
@@ -159,6 +160,15 @@ impl Hub {
 
     fn state(&self, now: Now, room: RoomId) -> Option<crate::tasks::Snapshot> {
         match room {
+            RoomId::Task(task) if planted!(SnapshotBehind) => {
+                let snapshot = self.bus.snapshot(now.wall, task);
+                let is_started = snapshot.status == crate::lifecycle::Status::Started;
+                let before = is_started.then_some(crate::lifecycle::Status::Created);
+                Some(crate::tasks::Snapshot {
+                    status: before.unwrap_or(snapshot.status),
+                    ..snapshot
+                })
+            }
             RoomId::Task(task) => Some(self.bus.snapshot(now.wall, task)),
             RoomId::User(_) => None,
         }
@@ -166,7 +176,7 @@ impl Hub {
 
     /// Says what is missing, and reads what is there.
     fn catch_up(&mut self, now: Now, conn: ConnId, room: RoomId, entrance: &Entrance) {
-        if let Some(gap) = &entrance.gap {
+        if let Some(gap) = entrance.gap.as_ref().filter(|_| !planted!(GapUntold)) {
             sim_reached!("gap_on_entering");
             self.say(now, conn, protocol::gap(room, gap));
         }
@@ -193,6 +203,9 @@ impl Hub {
         {
             sim_reached!("left_while_reading");
             catch_up.stop(task.into());
+        }
+        if planted!(LeaveKeepsMember) {
+            return self.tasks.contains(task, conn);
         }
         self.tasks.leave(task, conn)
     }

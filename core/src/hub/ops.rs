@@ -143,9 +143,13 @@ impl Hub {
             }
         }
         match op {
+            Op::Ping if planted!(PingsUnanswered) => Ok(None),
             Op::Ping | Op::Auth { .. } => Ok(Some(Returned::default())),
             Op::Join { room, since } => {
                 let standing = self.join(now, conn, room, since.as_ref())?;
+                if planted!(JoinAnsweredTwice) {
+                    self.reply(now, conn, reference, &Ok(Returned::default()));
+                }
                 Ok(Some(Returned {
                     room: Some(room),
                     epoch: Some(standing.epoch),
@@ -176,7 +180,8 @@ impl Hub {
                     self.stage_ack(now, conn, reference.cloned(), (user, device, seq));
                     return Ok(None);
                 }
-                Ok(Some(self.ack_is_known(now, user, &device, seq)))
+                let returned = self.ack_is_known(now, user, &device, seq);
+                Ok(Some(returned).filter(|_| !planted!(AckUnanswered)))
             }
             Op::Read { epoch, read } => self.read(now, conn, reference, epoch.as_ref(), &read),
         }
@@ -315,7 +320,7 @@ impl Hub {
             unread: Some(self.bus.unread(user)),
             ..Returned::default()
         };
-        if let Some(entry) = told.entry {
+        if let Some(entry) = told.entry.filter(|_| !planted!(ReadUntold)) {
             self.told(now, &entry);
         }
         returned
@@ -415,7 +420,9 @@ impl Hub {
     /// Puts a new token in the place of the one that runs out. Rooms that it does not name are left.
     fn refresh(&mut self, now: Now, conn: ConnId, principal: Principal) {
         let joined: Vec<_> = self.tasks.rooms_of(conn).collect();
-        for task in joined.into_iter().filter(|task| !principal.may_join(*task)) {
+        let lost =
+            |task: &crate::ids::TaskId| !planted!(RenewalKeepsRooms) && !principal.may_join(*task);
+        for task in joined.into_iter().filter(lost) {
             sim_reached!("refresh_loses_a_room");
             self.leave(conn, task);
             self.say(

@@ -71,6 +71,7 @@ mod agenda;
 mod client;
 mod clock;
 mod digest;
+mod disk;
 mod expected;
 mod handshake;
 mod link;
@@ -87,6 +88,7 @@ mod world;
 
 pub use client::Client;
 pub use digest::Digest;
+pub use disk::{Crash, Disk, DiskFault, DiskOp};
 pub use expected::{
     Expected, closed, cut, event, expiring, gap, goodbye, joined, left, overrun, refusal, reply,
     welcome,

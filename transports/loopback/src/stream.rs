@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::ops::RangeInclusive;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 
 use fanfare_core::Time;
@@ -64,6 +64,8 @@ enum End {
     /// Everything that was written comes before it.
     Orderly,
     Reset,
+    /// Everything that arrived before it can be read, then it is as a reset.
+    Cut,
 }
 
 /// One direction: what is on its way, and what arrived.
@@ -75,6 +77,8 @@ struct Pipe {
     stalled: Option<Vec<Box<dyn FnOnce()>>>,
     /// Nothing arrives any more, and nobody is told.
     swallows: bool,
+    /// After so many more bytes of this direction the line is cut, in both.
+    cut_after: Option<(usize, Weak<RefCell<Self>>)>,
     arrived: VecDeque<u8>,
     /// Before this nothing that is written now arrives.
     busy_until: Time,
@@ -92,6 +96,7 @@ impl Pipe {
             under_way: 0,
             stalled: None,
             swallows: false,
+            cut_after: None,
             arrived: VecDeque::new(),
             busy_until: Time::default(),
             end: None,
@@ -114,12 +119,39 @@ impl Pipe {
     /// Both sides fail from now on, and what was under way is lost.
     fn reset(&mut self) {
         self.end = Some(End::Reset);
+        self.cut_after = None;
         self.arrived.clear();
         self.wake();
     }
 
     fn is_reset(&self) -> bool {
         self.end == Some(End::Reset)
+    }
+
+    fn takes_nothing(&self) -> bool {
+        self.deserted || matches!(self.end, Some(End::Reset | End::Cut))
+    }
+
+    /// As many bytes arrive as come before the line is cut, and with the last of them the other direction ends.
+    fn arrives(&mut self, mut bytes: Vec<u8>) -> Option<Rc<RefCell<Self>>> {
+        if self.takes_nothing() {
+            return None;
+        }
+        let left = self
+            .cut_after
+            .as_ref()
+            .map_or(usize::MAX, |(left, _)| *left);
+        if bytes.len() < left {
+            if let Some((left, _)) = &mut self.cut_after {
+                *left -= bytes.len();
+            }
+            self.arrived.extend(bytes);
+            return None;
+        }
+        bytes.truncate(left);
+        self.arrived.extend(bytes);
+        self.end = Some(End::Cut);
+        self.cut_after.take().and_then(|(_, other)| other.upgrade())
     }
 }
 
@@ -137,8 +169,8 @@ fn arrive(pipe: &Rc<RefCell<Pipe>>, bytes: Option<Vec<u8>>) {
     match bytes {
         Some(bytes) => {
             it.under_way -= bytes.len();
-            if !it.is_reset() && !it.deserted {
-                it.arrived.extend(bytes);
+            if let Some(other) = it.arrives(bytes) {
+                other.borrow_mut().reset();
             }
         }
         None if it.end.is_none() => it.end = Some(End::Orderly),
@@ -194,6 +226,28 @@ impl Line {
     pub fn cut(&self) {
         self.up.borrow_mut().reset();
         self.down.borrow_mut().reset();
+    }
+
+    /// Cuts the line when so many more bytes have arrived in this direction: they can be read, and then both ends fail.
+    pub fn cut_after(&self, direction: Direction, bytes: usize) {
+        let other = match direction {
+            Direction::Up => &self.down,
+            Direction::Down => &self.up,
+        };
+        let mut pipe = self.pipe(direction).borrow_mut();
+        if pipe.end.is_none() {
+            pipe.cut_after = Some((bytes, Rc::downgrade(other)));
+        }
+    }
+
+    /// Bytes on their way or not read yet, in both directions.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let held = |pipe: &RefCell<Pipe>| {
+            let pipe = pipe.borrow();
+            pipe.under_way + pipe.arrived.len()
+        };
+        held(&self.up) + held(&self.down)
     }
 
     /// From now on nothing arrives in this direction, and nobody is told.
@@ -307,8 +361,12 @@ impl AsyncRead for Stream {
         }
         let length = buffer.len().min(pipe.arrived.len());
         if length == 0 {
-            if pipe.end.is_some() {
-                return Poll::Ready(Ok(0));
+            match pipe.end {
+                None => {}
+                Some(End::Orderly) => return Poll::Ready(Ok(0)),
+                Some(End::Reset | End::Cut) => {
+                    return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+                }
             }
             pipe.reader = Some(cx.waker().clone());
             return Poll::Pending;
@@ -330,7 +388,7 @@ impl AsyncWrite for Stream {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let mut pipe = self.writes.borrow_mut();
-        if pipe.is_reset() || pipe.deserted || self.closed {
+        if pipe.takes_nothing() || self.closed {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let most = bytes.len().min(pipe.room());
@@ -469,6 +527,40 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         let error = smol::block_on(client.write(b"x")).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_line_that_is_cut_after_some_bytes_gives_these_and_fails() {
+        for bytes in 1..=8 {
+            for conditions in [
+                Conditions::default(),
+                Conditions {
+                    chopped: true,
+                    latency_ms: 1..=9,
+                    ..Conditions::default()
+                },
+            ] {
+                let (timeline, executor) = (Timeline::default(), LocalExecutor::new());
+                let (mut client, mut server, line) = Line::open(&timeline, conditions, 1);
+                line.cut_after(Direction::Up, bytes);
+                let read = executor.spawn(async move {
+                    let mut all = Vec::new();
+                    let error = server.read_to_end(&mut all).await.unwrap_err();
+                    (all, error.kind(), server)
+                });
+                let write = executor
+                    .spawn(async move { client.write_all(b"12345678").await.map(|()| client) });
+                run(&executor, &timeline);
+                let (all, error, _server) = smol::block_on(read);
+                assert_eq!(all, &b"12345678"[..bytes]);
+                assert_eq!(error, io::ErrorKind::ConnectionReset);
+                if let Ok(mut client) = smol::block_on(write) {
+                    let error = smol::block_on(client.read(&mut [0; 8])).unwrap_err();
+                    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+                }
+                assert_eq!(line.held(), 0);
+            }
+        }
     }
 
     #[test]

@@ -108,17 +108,29 @@ impl Queue {
             let woken = self.changed.wait_timeout(waiting, left);
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+        Some(waiting.take(options))
+    }
+
+    /// What of those that wait now is committed together; nothing, where none wait.
+    pub(crate) fn take(&self) -> Vec<Job> {
+        locked(&self.waiting).take(&self.options)
+    }
+}
+
+impl Waiting {
+    /// The first of them, up to the bounds of a group.
+    fn take(&mut self, options: &Options) -> Vec<Job> {
         let mut bytes = 0;
         let mut group = Vec::new();
         while group.len() < options.group_batches.max(1) && bytes < options.group_bytes.max(1) {
-            let Some(job) = waiting.jobs.pop_front() else {
+            let Some(job) = self.jobs.pop_front() else {
                 break;
             };
             bytes += job.batch.bytes();
             group.push(job);
         }
-        waiting.bytes = waiting.bytes.saturating_sub(bytes);
-        Some(group)
+        self.bytes = self.bytes.saturating_sub(bytes);
+        group
     }
 }
 

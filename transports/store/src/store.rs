@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::options::Options;
 use crate::queue::Queue;
 use crate::range::{Page, Read};
+use crate::steps::Steps;
 use crate::view::View;
 use crate::writer::Writer;
 
@@ -56,7 +57,7 @@ pub struct Store {
 }
 
 /// What a reader is to do: pages of one moment.
-struct Reading {
+pub(crate) struct Reading {
     reads: Vec<Read>,
     answer: Answer,
 }
@@ -67,6 +68,13 @@ enum Answer {
 }
 
 impl Reading {
+    pub(crate) fn serve(self, view: &View, waiting: &AtomicUsize) {
+        waiting.fetch_sub(self.count(), Ordering::Relaxed);
+        if !self.answer.is_canceled() {
+            self.answer.send(view.pages(&self.reads));
+        }
+    }
+
     /// What it counts against the bound of reads that wait.
     fn count(&self) -> usize {
         self.reads.len().max(1)
@@ -130,27 +138,54 @@ impl Store {
         )?)
     }
 
-    fn run(engine: Engine) -> Result<Self, Error> {
+    /// Opens the store without a thread: it does something only when [`Steps`] are taken. For a simulation, in which a run is
+    /// to be repeatable. Else as [`open_on`](Self::open_on).
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_stepped(
+        backend: impl StorageBackend,
+        name: impl Into<PathBuf>,
+        options: Options,
+    ) -> Result<(Self, Steps), Error> {
+        let backend = Box::new(backend);
+        let engine = Engine::on(backend, None, name.into(), options, Blank::IsNew)?;
+        let (store, readings) = Self::handle(&engine);
+        let steps = Steps::new(
+            engine,
+            store.queue.clone(),
+            readings,
+            store.reads_waiting.clone(),
+        );
+        Ok((store, steps))
+    }
+
+    /// A handle without anything behind it, and the reads that come by it.
+    fn handle(engine: &Engine) -> (Self, Receiver<Reading>) {
         let options = engine.options().clone();
-        let view = engine.view();
-        let file = view.file().to_path_buf();
-        let queue = Queue::new(options.clone());
         // Bounded by the number of reads, of which a call may have many.
         let (reads, readings) = async_channel::unbounded();
-        let reads_waiting = Arc::new(AtomicUsize::new(0));
-        let mut store = Self {
-            file,
-            queue: queue.clone(),
+        let store = Self {
+            file: engine.view().file().to_path_buf(),
+            queue: Queue::new(options.clone()),
             reads,
-            reads_waiting: reads_waiting.clone(),
+            reads_waiting: Arc::default(),
             reads_most: options.queue_reads.max(1),
             writer: None,
             readers: Vec::new(),
         };
+        (store, readings)
+    }
+
+    fn run(engine: Engine) -> Result<Self, Error> {
+        let (mut store, readings) = Self::handle(&engine);
+        let (view, threads) = (engine.view(), engine.options().read_threads);
+        let queue = store.queue.clone();
         let started = (|| {
-            for number in 0..options.read_threads.max(1) {
+            for number in 0..threads.max(1) {
                 let (view, readings) = (view.clone(), readings.clone());
-                let waiting = reads_waiting.clone();
+                let waiting = store.reads_waiting.clone();
                 let name = format!("store-read-{number}");
                 let reader = Builder::new()
                     .name(name)
@@ -285,10 +320,7 @@ impl fmt::Debug for Store {
 
 fn serve(view: &View, readings: &Receiver<Reading>, waiting: &AtomicUsize) {
     while let Ok(reading) = readings.recv_blocking() {
-        waiting.fetch_sub(reading.count(), Ordering::Relaxed);
-        if !reading.answer.is_canceled() {
-            reading.answer.send(view.pages(&reading.reads));
-        }
+        reading.serve(view, waiting);
     }
 }
 

@@ -1,6 +1,7 @@
-//! The thread that writes the log, and decides when its changes go to the tables.
+//! What writes the log, and decides when its changes go to the tables: a thread, or whoever steps it.
 
 use crate::marks::sim_reached;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +14,7 @@ use crate::error::Error;
 use crate::log::{self, Number, Place};
 use crate::options::Durability;
 use crate::overlay::Overlay;
-use crate::queue::{Answer, Queue};
+use crate::queue::{Answer, Job, Queue};
 use crate::view::View;
 
 /// The writing side of the log. There is one for each file.
@@ -33,6 +34,12 @@ pub(crate) struct Writer {
     failed: Option<Error>,
 }
 
+/// A group of commits that was written, and is not answered yet.
+pub(crate) struct Written {
+    kept: Result<Kept, Error>,
+    answers: Vec<Answer>,
+}
+
 /// Where a commit is.
 enum Kept {
     InLog(Vec<Batch>),
@@ -40,7 +47,22 @@ enum Kept {
 }
 
 impl Writer {
+    /// Whose checkpoints have a thread.
     pub(crate) fn new(engine: Engine) -> std::io::Result<Self> {
+        Self::with(engine, Checkpoints::start)
+    }
+
+    /// Whose checkpoints are stepped.
+    pub(crate) fn stepped(engine: Engine) -> Self {
+        let stepped = |engine| Ok::<_, Infallible>(Checkpoints::stepped(engine));
+        let Ok(writer) = Self::with(engine, stepped);
+        writer
+    }
+
+    fn with<E>(
+        engine: Engine,
+        checkpoints: impl FnOnce(Engine) -> Result<Checkpoints, E>,
+    ) -> Result<Self, E> {
         let view = engine.view();
         let moving = view.frozen().map(|_| engine.last());
         Ok(Self {
@@ -52,7 +74,7 @@ impl Writer {
             place: moving.is_none().then_some(Place::FIRST),
             moving,
             failed: None,
-            checkpoints: Checkpoints::start(engine)?,
+            checkpoints: checkpoints(engine)?,
         })
     }
 
@@ -61,17 +83,18 @@ impl Writer {
         let mut before = 1;
         let mut ended = Instant::now();
         while let Some(group) = queue.group(before, ended) {
-            let (batches, answers): (Vec<_>, Vec<_>) =
-                group.into_iter().map(|job| (job.batch, job.answer)).unzip();
-            before = batches.len();
-            self.commit(batches, answers);
+            before = group.len();
+            let written = self.write(group);
+            self.answer(written);
             ended = Instant::now();
         }
         self.close()
     }
 
-    /// Commits all batches, or none.
-    fn commit(&mut self, batches: Vec<Batch>, answers: Vec<Answer>) {
+    /// Writes all batches of a group, or none.
+    pub(crate) fn write(&mut self, group: Vec<Job>) -> Written {
+        let (batches, answers): (Vec<_>, Vec<_>) =
+            group.into_iter().map(|job| (job.batch, job.answer)).unzip();
         let kept = match self.keep(batches) {
             // What was kept there is for nobody to find.
             Ok(_) if !self.device.is_there() => {
@@ -80,6 +103,12 @@ impl Writer {
             }
             kept => kept,
         };
+        Written { kept, answers }
+    }
+
+    /// Shows what was written to readers, and answers.
+    pub(crate) fn answer(&mut self, written: Written) {
+        let Written { kept, answers } = written;
         let result = kept.map(|kept| {
             if let Kept::InLog(batches) = kept {
                 batches.into_iter().for_each(|batch| self.view.add(batch));
@@ -96,6 +125,11 @@ impl Writer {
             // Also if it says that there is no space: what reached the disk is not known.
             self.fail(self.failure(format!("fsync: {error}")));
         }
+    }
+
+    /// Brings to the tables what is on its way there, where nobody else does. Whether there was anything.
+    pub(crate) fn checkpoint(&mut self) -> bool {
+        self.checkpoints.step()
     }
 
     fn keep(&mut self, batches: Vec<Batch>) -> Result<Kept, Error> {
@@ -116,13 +150,13 @@ impl Writer {
             Some(place) => place,
             None => self.turn()?,
         };
-        self.write(place, &record)?;
+        self.write_record(place, &record)?;
         self.last += 1;
         self.place = place.behind(record.len(), layout);
         Ok(Kept::InLog(batches))
     }
 
-    fn write(&mut self, place: Place, record: &[u8]) -> Result<(), Error> {
+    fn write_record(&mut self, place: Place, record: &[u8]) -> Result<(), Error> {
         let offset = place.offset(self.device.layout());
         let written = match self.durability {
             Durability::Immediate => self.device.write_log_through(offset, record),
@@ -248,7 +282,7 @@ impl Writer {
     }
 
     /// Brings everything to the tables, as far as they can take it: what they can't is in the log.
-    fn close(mut self) -> Result<(), Error> {
+    pub(crate) fn close(mut self) -> Result<(), Error> {
         let was_failed = self.failed.is_some();
         let settled = match self.settle() {
             Ok(()) => {

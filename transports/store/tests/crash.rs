@@ -9,8 +9,9 @@
     reason = "what fails here fails a test"
 )]
 
+use fanfare_loopback::{Crash, DiskOp};
 use fanfare_store::{Durability, Options, Store};
-use support::{Crash, Op, Player, Rows, SimDisk, Workload, all, small};
+use support::{Op, POWER, Player, Rows, SimDisk, Workload, all, small};
 
 mod support;
 
@@ -22,7 +23,7 @@ fn trace(workload: &Workload, options: &Options, random: &mut fastrand::Rng) -> 
     let empty = disk.bytes();
     let disk = SimDisk::recording(empty.clone());
     let store = Store::open_on(disk.clone(), "simulated", options.clone()).unwrap();
-    let mut answered = 0;
+    let (mut answered, mut ops) = (0, Vec::new());
     while answered < workload.batches.len() {
         let wave = random.usize(1..8).min(workload.batches.len() - answered);
         let batches = &workload.batches[answered..answered + wave];
@@ -34,11 +35,13 @@ fn trace(workload: &Workload, options: &Options, random: &mut fastrand::Rng) -> 
             smol::block_on(commit).unwrap();
         }
         answered += wave;
-        disk.note(Op::Answered(answered));
+        ops.extend(disk.take_record().into_iter().map(Op::Disk));
+        ops.push(Op::Answered(answered));
     }
     store.close().unwrap();
-    let ops = disk.take_ops();
-    assert!(ops.iter().any(|op| matches!(op, Op::SetLen(_))));
+    ops.extend(disk.take_record().into_iter().map(Op::Disk));
+    let grows = |op: &Op| matches!(op, Op::Disk(DiskOp::SetLen(_)));
+    assert!(ops.iter().any(grows));
     (empty, ops)
 }
 
@@ -59,19 +62,20 @@ fn crashes(options: &Options, seed: u64, batches: usize, points: usize) {
     let workload = Workload::new(&mut random, batches);
     let (empty, ops) = trace(&workload, options, &mut random);
     let mut player = Player::new(empty);
-    let times = points.div_ceil(ops.len()).max(3);
+    let times = points.div_ceil(ops.len()).max(4);
     let mut crashed = 0;
     for (at, op) in ops.iter().enumerate() {
         player.play(op);
         for time in 0..times {
             let crash = match time {
-                0 => Crash::Process,
-                1 => Crash::PowerLosesAll,
-                _ => Crash::Power,
+                0 => Crash::Kept,
+                1 => Crash::Lost,
+                2 => Crash::Reordered,
+                _ => POWER,
             };
             let what = format!("seed {seed}, operation {at}, {crash:?} {time}");
             let least = match (options.durability, crash) {
-                (Durability::Immediate, _) | (_, Crash::Process) => player.answered,
+                (Durability::Immediate, _) | (_, Crash::Kept) => player.answered,
                 // An fsync follows each answer: what was answered before the last but one is safe.
                 (Durability::Relaxed, _) => player.synced.min(player.answered),
             };
@@ -86,14 +90,11 @@ fn crashes(options: &Options, seed: u64, batches: usize, points: usize) {
 
             // The recovery and the close after it crash too.
             let mut second = Player::new(bytes);
-            let ops = disk.take_ops();
+            let ops = disk.take_record();
             let until = random.usize(..=ops.len());
-            ops[..until].iter().for_each(|op| second.play(op));
-            let crash = if random.bool() {
-                Crash::Power
-            } else {
-                Crash::Process
-            };
+            let told = ops.into_iter().take(until).map(Op::Disk);
+            told.for_each(|op| second.play(&op));
+            let crash = if random.bool() { POWER } else { Crash::Kept };
             let what = format!("{what}, then {crash:?} after {until} operations");
             let bytes = second.crash(crash, &mut random);
             let again = workload.prefix(&reopen(SimDisk::holding(bytes), options, &what));

@@ -10,8 +10,9 @@
 
 use std::ops::Bound;
 
+use fanfare_loopback::DiskFault;
 use fanfare_store::{Batch, Durability, Error, KeyRange, Options, Read, Store, Table};
-use support::{Crash, Fault, Player, Rows, SimDisk, Workload, all, small};
+use support::{Op, POWER, Player, Rows, SimDisk, Workload, all, small};
 
 mod support;
 
@@ -35,8 +36,9 @@ fn empty(options: &Options) -> (Store, SimDisk, Vec<u8>) {
 /// What a power loss right now leaves.
 fn power_loss(disk: &SimDisk, bytes: Vec<u8>, random: &mut fastrand::Rng) -> SimDisk {
     let mut player = Player::new(bytes);
-    disk.take_ops().iter().for_each(|op| player.play(op));
-    SimDisk::holding(player.crash(Crash::Power, random))
+    let told = disk.take_record().into_iter().map(Op::Disk);
+    told.for_each(|op| player.play(&op));
+    SimDisk::holding(player.crash(POWER, random))
 }
 
 /// Every write and every fsync of a run fails once, in a run of its own: the batch is refused, later ones too, what was
@@ -50,7 +52,11 @@ fn after_a_failed_write_or_fsync_nothing_is_taken_and_everything_answered_is_rea
             durability,
             ..small()
         };
-        for fault in [Fault::Write, Fault::Sync, Fault::SyncWithoutSpace] {
+        for fault in [
+            DiskFault::Write,
+            DiskFault::Sync,
+            DiskFault::SyncWithoutSpace,
+        ] {
             let mut runs = 0;
             for turn in 0.. {
                 let what = format!("{durability:?}, {fault:?} {turn}");
@@ -132,7 +138,7 @@ fn a_full_disk_refuses_batches_wholly_until_there_is_space() {
         for more in 0..60 {
             let what = format!("{durability:?}, {more} more blocks");
             let (store, disk, bytes) = empty(&options);
-            let used = disk.0.lock().unwrap().used.len();
+            let used = disk.used();
             disk.space(Some(used + more));
             let mut answered = 0;
             for batch in &workload.batches {
@@ -154,7 +160,7 @@ fn a_full_disk_refuses_batches_wholly_until_there_is_space() {
                             );
                             refusals += 1;
                             // Each time only a little space, so that it is soon full again.
-                            let used = disk.0.lock().unwrap().used.len();
+                            let used = disk.used();
                             disk.space(Some(used + 256 + 40));
                         }
                         Err(error) => panic!("{what}: {error}"),
@@ -182,10 +188,7 @@ fn a_store_on_a_full_disk_opens_and_is_read() {
         commit(&store, batch).unwrap();
     }
     let after = power_loss(&disk, bytes, &mut random);
-    {
-        let mut state = after.0.lock().unwrap();
-        state.blocks = Some(state.used.len());
-    }
+    after.space(Some(after.used()));
     let store = open(&after, &small()).unwrap();
     assert_eq!(workload.prefix(&all(&store).unwrap()), 10);
     let mut large = Batch::new();
@@ -221,15 +224,12 @@ fn a_row_damaged_while_the_store_is_open_is_an_error_and_never_other_data() {
     commit(&store, &batch).unwrap();
     let read = || smol::block_on(store.read(Read::new(Table::Rooms, KeyRange::all())));
     assert_eq!(read().unwrap().rows[0].value, value);
-    {
-        let mut state = disk.0.lock().unwrap();
-        let places: Vec<usize> = (0..state.bytes.len() - value.len())
-            .filter(|at| state.bytes[*at..].starts_with(&value))
-            .collect();
-        assert!(!places.is_empty());
-        for at in places {
-            state.bytes[at + 3] ^= 1;
-        }
+    let bytes = disk.bytes();
+    let places = (0..bytes.len() - value.len()).filter(|at| bytes[*at..].starts_with(&value));
+    let places: Vec<usize> = places.collect();
+    assert!(!places.is_empty());
+    for at in places {
+        disk.flip(8 * (at as u64 + 3));
     }
     let error = read().unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use fanfare_loopback::Crash;
 use fanfare_store::{
     Batch, Error, KeyRange, Limits, Options, Order, Page, Read, Row, Store, Table,
 };
@@ -204,8 +205,7 @@ impl Run {
             }
             Step::Next => self.read(),
             Step::Full => {
-                let mut state = self.disk.0.lock().unwrap();
-                state.blocks = Some(state.used.len());
+                self.disk.space(Some(self.disk.used()));
             }
             Step::HasSpace => self.disk.space(None),
             Step::Reopen => {
@@ -218,12 +218,7 @@ impl Run {
                 self.store = Some(open(&self.disk));
             }
             Step::Crash => {
-                let (bytes, blocks) = {
-                    let state = self.disk.0.lock().unwrap();
-                    (state.bytes.clone(), state.blocks)
-                };
-                let disk = SimDisk::holding(bytes);
-                disk.space(blocks);
+                let disk = SimDisk::from(self.disk.crash(Crash::Kept, 0));
                 self.store = Some(open(&disk));
                 self.disk = disk;
             }

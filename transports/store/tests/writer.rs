@@ -7,11 +7,11 @@
     reason = "what fails here fails a test"
 )]
 
-use std::sync::Arc;
 use std::thread;
 
+use fanfare_loopback::DiskFault;
 use fanfare_store::{Batch, Completion, Error, Store, Table};
-use support::{Fault, Rows, SimDisk, all, small};
+use support::{Rows, SimDisk, all, small};
 
 mod support;
 
@@ -74,7 +74,7 @@ impl Run {
         let held = Held(self.disk.clone());
         self.disk.hold(Some(TABLES as u64));
         (0..=HALF).for_each(|_| self.put().unwrap());
-        self.disk.until(|state| state.waiting > 0);
+        self.disk.until_waiting();
         held
     }
 
@@ -149,10 +149,7 @@ fn while_the_tables_are_slow_the_log_takes_its_other_half_and_all_is_read() {
 #[test]
 fn while_the_tables_are_full_the_log_takes_its_other_half_and_then_all_goes_there() {
     let mut run = Run::new();
-    {
-        let mut state = run.disk.0.lock().unwrap();
-        state.blocks = Some(state.used.len());
-    }
+    run.disk.space(Some(run.disk.used()));
     (0..2 * HALF).for_each(|_| run.put().unwrap());
     for _ in 0..3 {
         assert!(is_full(&run.put()));
@@ -169,14 +166,18 @@ fn while_the_tables_are_full_the_log_takes_its_other_half_and_then_all_goes_ther
 
 #[test]
 fn when_the_tables_fail_the_log_takes_no_more() {
-    for fault in [Fault::Write, Fault::Sync, Fault::SyncWithoutSpace] {
+    for fault in [
+        DiskFault::Write,
+        DiskFault::Sync,
+        DiskFault::SyncWithoutSpace,
+    ] {
         let what = format!("{fault:?}");
         let mut run = Run::new();
         let held = run.hold_the_tables();
         (0..HALF / 2).for_each(|_| run.put().unwrap());
         run.disk.fail(Some((fault, 0)));
         drop(held);
-        run.disk.until(|state| state.failed > 0);
+        run.disk.until_failed();
         // Repaired meanwhile.
         run.disk.fail(None);
         // The log hears of it later, but before it turns.
@@ -188,7 +189,11 @@ fn when_the_tables_fail_the_log_takes_no_more() {
 
 #[test]
 fn when_the_log_fails_the_tables_end_what_they_do_and_take_no_more() {
-    for fault in [Fault::Write, Fault::Sync, Fault::SyncWithoutSpace] {
+    for fault in [
+        DiskFault::Write,
+        DiskFault::Sync,
+        DiskFault::SyncWithoutSpace,
+    ] {
         let what = format!("{fault:?}");
         let mut run = Run::new();
         let held = run.hold_the_tables();
@@ -197,7 +202,7 @@ fn when_the_log_fails_the_tables_end_what_they_do_and_take_no_more() {
         sent.pop_last();
         run.disk.fail(Some((fault, 0)));
         let (row, answer) = run.send(vec![7; 100]);
-        run.disk.until(|state| state.failed > 0);
+        run.disk.until_failed();
         run.disk.fail(None);
         drop(held);
         let answer = smol::block_on(answer);
@@ -207,7 +212,7 @@ fn when_the_log_fails_the_tables_end_what_they_do_and_take_no_more() {
         );
         assert_eq!(in_tables(run.disk.bytes()), sent, "{what}");
         assert_eq!(all(&run.store).unwrap(), run.rows, "{what}");
-        if fault == Fault::Write {
+        if fault == DiskFault::Write {
             run.has_failed(&what);
             continue;
         }
@@ -229,7 +234,7 @@ fn a_close_waits_for_the_tables_and_brings_them_all_and_lets_the_file_go() {
     let closing = thread::spawn(move || store.close());
     drop(held);
     closing.join().unwrap().unwrap();
-    assert_eq!(Arc::strong_count(&run.disk.0), 1);
+    assert!(run.disk.is_mine(), "something has the file still");
     assert_eq!(in_tables(run.disk.bytes()), run.rows);
 }
 
@@ -278,8 +283,7 @@ fn a_batch_too_large_for_the_log_comes_after_what_was_found_in_it() {
         (0..HALF / 2).for_each(|_| run.put().unwrap());
         let disk = SimDisk::holding(run.disk.bytes());
         if full {
-            let mut state = disk.0.lock().unwrap();
-            state.blocks = Some(state.used.len());
+            disk.space(Some(disk.used()));
         }
         let mut run = Run {
             store: open(&disk),
@@ -309,15 +313,12 @@ fn a_batch_too_large_for_the_log_comes_after_what_was_found_in_it() {
 #[test]
 fn a_batch_that_the_log_has_no_space_for_is_not_found_after_a_crash() {
     let mut run = Run::new();
-    run.disk.fail(Some((Fault::WriteWithoutSpace, 0)));
+    run.disk.fail(Some((DiskFault::WriteWithoutSpace, 0)));
     assert!(is_full(&run.put()));
     assert_eq!(all(&run.store).unwrap(), run.rows);
     assert_eq!(kept(run.disk.bytes()), run.rows, "all of it was written");
-    {
-        let mut state = run.disk.0.lock().unwrap();
-        state.used.retain(|block| *block >= TABLES as u64 / 4_096);
-        state.blocks = Some(state.used.len() + 1);
-    }
+    run.disk.vacate(0..TABLES as u64 / 4_096);
+    run.disk.space(Some(run.disk.used() + 1));
     assert!(is_full(&run.put_value(vec![7; 5_000])));
     assert_eq!(kept(run.disk.bytes()), run.rows, "a part was written");
     run.put().unwrap();

@@ -8,7 +8,7 @@ use super::{Known, Oracle, answered, entered, kept, text};
 use crate::history::{Conn, Seen};
 
 /// Milliseconds after the end of all faults in which everybody has come back and caught up.
-const SETTLING_MS: u64 = 150_000;
+const SETTLING_MS: u64 = 190_000;
 /// Milliseconds that an event may take then.
 const PROMPT_MS: u64 = 2_000;
 

@@ -85,18 +85,29 @@ pub(super) struct NoSilentGap {
 }
 
 impl NoSilentGap {
-    fn enters(&mut self, conn: Conn, room: &str, at: &Value) {
+    fn enters(&mut self, conn: Conn, room: &str, at: &Value) -> Result<(), String> {
         let key = (conn, room.to_owned());
         let named = self.named.get_mut(&key).and_then(VecDeque::pop_front);
         let since = named.and_then(|(_, since)| since);
         let seq = at["seq"].as_u64().unwrap_or_default();
+        let epoch = text(at, "/epoch");
         let next = match (at["recovered"].as_bool(), since) {
+            (Some(true), Some(since)) if since.epoch != epoch || since.seq > seq => {
+                let Place {
+                    epoch: of,
+                    seq: up_to,
+                } = since;
+                return Err(format!(
+                    "{room} is at {epoch}:{seq}, and {of}:{up_to} is said to be recovered"
+                ));
+            }
             (None, _) => Next::Seq(seq + 1),
             (Some(true), Some(since)) => Next::Seq(since.seq + 1),
             (Some(true), None) => Next::Any,
             (Some(false), _) => Next::Gap,
         };
         self.next.insert(key, next);
+        Ok(())
     }
 }
 
@@ -136,7 +147,7 @@ impl Oracle for NoSilentGap {
 impl NoSilentGap {
     fn received(&mut self, conn: Conn, frame: &Value) -> Result<(), String> {
         for (room, at) in entered(frame) {
-            self.enters(conn, room, at);
+            self.enters(conn, room, at)?;
         }
         match text(frame, "/type") {
             "system:left" => {

@@ -1,231 +1,135 @@
 //! A disk that fails, and a model of what a store must hold.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, ErrorKind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, Condvar, Mutex};
 
+use fanfare_loopback::{Crash, Disk, DiskOp};
 use fanfare_store::{Batch, KeyRange, Options, Read, Store, Table};
 use redb::StorageBackend;
 
 /// What a disk was told, in order.
 #[derive(Debug, Clone)]
 pub enum Op {
-    Write(u64, Vec<u8>),
-    SetLen(u64),
-    Sync,
-    /// Not the disk's: so many batches were answered by now.
+    Disk(DiskOp),
+    /// So many batches were answered by now.
     Answered(usize),
 }
 
-/// What goes wrong, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    Write,
-    Sync,
-    /// There was no space for what was written before. Said once, as a file system does.
-    SyncWithoutSpace,
-    /// All is written, and then there is no space. Said once.
-    WriteWithoutSpace,
-}
-
 #[derive(Debug, Default)]
-pub struct State {
-    pub bytes: Vec<u8>,
-    pub ops: Vec<Op>,
-    pub record: bool,
-    /// The n-th write (or set_len), or fsync, from now fails, and every later one.
-    pub fault: Option<(Fault, usize)>,
-    /// How many failed so.
-    pub failed: usize,
+struct Gate {
     /// Writes (and set_len) from this offset on wait.
-    pub held: Option<u64>,
-    pub waiting: usize,
-    /// Blocks of 4 KiB that may be in use. Holes are free, as on a real file system.
-    pub blocks: Option<usize>,
-    pub used: BTreeSet<u64>,
+    held: Option<u64>,
+    waiting: usize,
 }
 
-/// A disk in memory, which remembers what it was told.
+/// A disk, before which threads can be made to wait.
 #[derive(Debug, Clone, Default)]
-pub struct SimDisk(pub Arc<Mutex<State>>, Arc<Condvar>);
+pub struct SimDisk {
+    pub disk: Disk,
+    gate: Arc<(Mutex<Gate>, Condvar)>,
+}
 
-const BLOCK: u64 = 4_096;
+impl Deref for SimDisk {
+    type Target = Disk;
+
+    fn deref(&self) -> &Disk {
+        &self.disk
+    }
+}
+
+impl From<Disk> for SimDisk {
+    fn from(disk: Disk) -> Self {
+        Self {
+            disk,
+            ..Self::default()
+        }
+    }
+}
 
 impl SimDisk {
     pub fn holding(bytes: Vec<u8>) -> Self {
-        let disk = Self::default();
-        {
-            let mut state = disk.0.lock().unwrap();
-            state.used = (0..bytes.len() as u64)
-                .step_by(4_096)
-                .map(|at| at / BLOCK)
-                .collect();
-            state.bytes = bytes;
-        }
-        disk
+        Disk::holding(bytes).into()
     }
 
     pub fn recording(bytes: Vec<u8>) -> Self {
         let disk = Self::holding(bytes);
-        disk.0.lock().unwrap().record = true;
+        disk.record();
         disk
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
-        self.0.lock().unwrap().bytes.clone()
-    }
-
-    pub fn take_ops(&self) -> Vec<Op> {
-        std::mem::take(&mut self.0.lock().unwrap().ops)
-    }
-
-    pub fn note(&self, op: Op) {
-        self.0.lock().unwrap().ops.push(op);
-    }
-
-    pub fn fail(&self, fault: Option<(Fault, usize)>) {
-        self.0.lock().unwrap().fault = fault;
-    }
-
-    pub fn space(&self, blocks: Option<usize>) {
-        self.0.lock().unwrap().blocks = blocks;
-    }
-
     pub fn hold(&self, from: Option<u64>) {
-        self.0.lock().unwrap().held = from;
-        self.1.notify_all();
+        self.gate.0.lock().unwrap().held = from;
+        self.gate.1.notify_all();
     }
 
-    /// Waits until its state is so.
-    pub fn until(&self, mut so: impl FnMut(&State) -> bool) {
-        let state = self.0.lock().unwrap();
-        drop(self.1.wait_while(state, |state| !so(state)).unwrap());
+    /// Waits until something is so, which a call to the disk makes so.
+    fn until(&self, mut so: impl FnMut(&Gate) -> bool) {
+        let gate = self.gate.0.lock().unwrap();
+        drop(self.gate.1.wait_while(gate, |gate| !so(gate)).unwrap());
     }
 
-    /// The state, once what is there may be changed.
-    fn changing(&self, at: u64) -> MutexGuard<'_, State> {
-        let mut state = self.0.lock().unwrap();
-        while state.held.is_some_and(|from| at >= from) {
-            state.waiting += 1;
-            self.1.notify_all();
-            state = self.1.wait(state).unwrap();
-            state.waiting -= 1;
+    /// Whether nothing else has it open.
+    pub fn is_mine(&self) -> bool {
+        Arc::strong_count(&self.gate) == 1
+    }
+
+    /// Waits until somebody waits.
+    pub fn until_waiting(&self) {
+        self.until(|gate| gate.waiting > 0);
+    }
+
+    /// Waits until a call has failed.
+    pub fn until_failed(&self) {
+        self.until(|_| self.disk.failed() > 0);
+    }
+
+    /// Carries out a change there, once that may be.
+    fn changing<T>(&self, at: u64, change: impl FnOnce(&Disk) -> T) -> T {
+        let mut gate = self.gate.0.lock().unwrap();
+        while gate.held.is_some_and(|from| at >= from) {
+            gate.waiting += 1;
+            self.gate.1.notify_all();
+            gate = self.gate.1.wait(gate).unwrap();
+            gate.waiting -= 1;
         }
-        state
-    }
-
-    fn turn(&self, state: &mut State, kind: Fault) -> io::Result<()> {
-        match &mut state.fault {
-            Some((fault, 0)) if *fault == kind => {
-                state.failed += 1;
-                self.1.notify_all();
-                if matches!(kind, Fault::Write | Fault::Sync) {
-                    return Err(io::Error::other("the disk is broken"));
-                }
-                state.fault = None;
-                Err(ErrorKind::StorageFull.into())
-            }
-            Some((fault, left)) if *fault == kind => {
-                *left -= 1;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
+        let changed = change(&self.disk);
+        self.gate.1.notify_all();
+        changed
     }
 }
 
 impl StorageBackend for SimDisk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.lock().unwrap().bytes.len() as u64)
+        self.disk.len()
     }
 
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.0.lock().unwrap();
-        let at = usize::try_from(at).unwrap();
-        let there = at
-            .checked_add(out.len())
-            .and_then(|end| state.bytes.get(at..end));
-        out.copy_from_slice(there.ok_or(ErrorKind::UnexpectedEof)?);
-        Ok(())
+        self.disk.read(at, out)
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.changing(len);
-        self.turn(&mut state, Fault::Write)?;
-        // A damaged header may ask for anything; no file system of this size exists here.
-        if len > 1 << 30 {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        state.bytes.resize(usize::try_from(len).unwrap(), 0);
-        state.used.retain(|block| block * BLOCK < len);
-        if state.record {
-            state.ops.push(Op::SetLen(len));
-        }
-        Ok(())
+        self.changing(len, |disk| disk.set_len(len))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.0.lock().unwrap();
-        self.turn(&mut state, Fault::Sync)?;
-        self.turn(&mut state, Fault::SyncWithoutSpace)?;
-        if state.record {
-            state.ops.push(Op::Sync);
-        }
-        Ok(())
+        let synced = self.disk.sync_data();
+        // Whoever looks whether it failed has the lock until it waits.
+        drop(self.gate.0.lock().unwrap());
+        self.gate.1.notify_all();
+        synced
     }
 
     fn write(&self, at: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.changing(at);
-        self.turn(&mut state, Fault::Write)?;
-        if data.is_empty() {
-            return Ok(());
-        }
-        // What finds space is written.
-        let mut fits = data.len();
-        for block in at / BLOCK..=(at + data.len() as u64 - 1) / BLOCK {
-            let room = state.blocks.is_none_or(|most| state.used.len() < most);
-            if !state.used.contains(&block) && !room {
-                fits = usize::try_from((block * BLOCK).saturating_sub(at)).unwrap();
-                break;
-            }
-            state.used.insert(block);
-        }
-        let (written, rest) = data.split_at(fits);
-        let start = usize::try_from(at).unwrap();
-        let end = start + written.len();
-        if state.bytes.len() < end {
-            state.bytes.resize(end, 0);
-        }
-        state.bytes[start..end].copy_from_slice(written);
-        if state.record {
-            state.ops.push(Op::Write(at, written.to_vec()));
-        }
-        if !rest.is_empty() {
-            return Err(ErrorKind::StorageFull.into());
-        }
-        self.turn(&mut state, Fault::WriteWithoutSpace)
+        self.changing(at, |disk| disk.write(at, data))
     }
 }
 
-/// What may be on the disk after a crash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Crash {
-    /// The process ended: everything that was written is there.
-    Process,
-    /// The power went: each sector of 512 bytes that was written since the last fsync has any of its versions.
-    Power,
-    /// The power went, and nothing since the last fsync is there.
-    PowerLosesAll,
-}
-
-const SECTOR: usize = 512;
-
-/// A disk's content while its operations are played one by one.
-#[derive(Debug, Clone)]
+/// A disk while its operations are played one by one.
 pub struct Player {
-    durable: Vec<u8>,
-    pending: Vec<Op>,
+    disk: Disk,
     pub answered: usize,
     pub synced: usize,
 }
@@ -233,8 +137,7 @@ pub struct Player {
 impl Player {
     pub fn new(bytes: Vec<u8>) -> Self {
         Self {
-            durable: bytes,
-            pending: Vec::new(),
+            disk: Disk::holding(bytes),
             answered: 0,
             synced: 0,
         }
@@ -243,95 +146,23 @@ impl Player {
     pub fn play(&mut self, op: &Op) {
         match op {
             Op::Answered(answered) => self.answered = *answered,
-            Op::Write(..) | Op::SetLen(_) => self.pending.push(op.clone()),
-            Op::Sync => {
-                self.durable = self.crash(Crash::Process, &mut fastrand::Rng::with_seed(0));
-                self.pending.clear();
-                self.synced = self.answered;
+            Op::Disk(op) => {
+                self.disk.play(op).unwrap();
+                if *op == DiskOp::Sync {
+                    self.synced = self.answered;
+                }
             }
         }
     }
 
     /// The disk's content if it crashed here.
     pub fn crash(&self, crash: Crash, random: &mut fastrand::Rng) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        if crash == Crash::PowerLosesAll {
-            return bytes;
-        }
-        // How many of its writes each sector has seen.
-        let mut seen: BTreeMap<usize, usize> = BTreeMap::new();
-        if crash == Crash::Power {
-            for op in &self.pending {
-                if let Op::Write(at, data) = op {
-                    for sector in sectors(*at, data.len()) {
-                        *seen.entry(sector).or_default() += 1;
-                    }
-                }
-            }
-            // Some crashes lose much, some little.
-            let keep = random.u8(1..=9);
-            for versions in seen.values_mut() {
-                *versions = if random.u8(..10) < keep {
-                    random.usize(..=*versions)
-                } else {
-                    0
-                };
-            }
-        }
-        let lengths: Vec<u64> = self
-            .pending
-            .iter()
-            .filter_map(|op| {
-                if let Op::SetLen(len) = op {
-                    Some(*len)
-                } else {
-                    None
-                }
-            })
-            .collect();
-        let kept = match crash {
-            Crash::Power => random.usize(..=lengths.len()),
-            Crash::Process | Crash::PowerLosesAll => lengths.len(),
-        };
-        let mut grown = 0;
-        for op in &self.pending {
-            match op {
-                Op::SetLen(len) => {
-                    grown += 1;
-                    if grown <= kept {
-                        bytes.resize(usize::try_from(*len).unwrap(), 0);
-                    }
-                }
-                Op::Write(at, data) => {
-                    let at = usize::try_from(*at).unwrap();
-                    for sector in sectors(at as u64, data.len()) {
-                        if crash == Crash::Power {
-                            let left = seen.get_mut(&sector).unwrap();
-                            if *left == 0 {
-                                continue;
-                            }
-                            *left -= 1;
-                        }
-                        let from = (sector * SECTOR).max(at);
-                        let to = ((sector + 1) * SECTOR)
-                            .min(at + data.len())
-                            .min(bytes.len());
-                        if from < to {
-                            bytes[from..to].copy_from_slice(&data[from - at..to - at]);
-                        }
-                    }
-                }
-                Op::Sync | Op::Answered(_) => {}
-            }
-        }
-        bytes
+        self.disk.crash(crash, random.u64(..)).bytes()
     }
 }
 
-fn sectors(at: u64, len: usize) -> std::ops::Range<usize> {
-    let at = usize::try_from(at).unwrap();
-    at / SECTOR..(at + len).div_ceil(SECTOR)
-}
+/// A loss of power after which each sector of 512 bytes has any of its versions.
+pub const POWER: Crash = Crash::Torn { sector: 512 };
 
 pub type Rows = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
