@@ -5,23 +5,22 @@
 
 #[cfg(feature = "marks")]
 mod collected {
+    use std::cell::RefCell;
     use std::collections::BTreeSet;
-    use std::sync::{Mutex, PoisonError};
 
-    // Of all stores of the process: their threads are not their callers'.
-    static REACHED: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    thread_local! {
+        static REACHED: RefCell<BTreeSet<&'static str>> = const { RefCell::new(BTreeSet::new()) };
+    }
 
     /// A branch was reached.
     pub(crate) fn reached(mark: &'static str) {
-        let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
-        reached.insert(mark);
+        REACHED.with_borrow_mut(|reached| reached.insert(mark));
     }
 
-    /// The marks that were reached since the last call.
+    /// The marks that this thread has reached since the last call.
     #[must_use]
     pub fn take() -> BTreeSet<&'static str> {
-        let mut reached = REACHED.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *reached)
+        REACHED.take()
     }
 }
 
