@@ -11,6 +11,7 @@ use fanfare_loopback::{Digest, task};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
+use crate::coverage;
 use crate::device::{self, Command};
 use crate::fault;
 use crate::history::{Observation, Seen};
@@ -63,6 +64,8 @@ pub(crate) struct Report {
     pub(crate) taken: usize,
     /// What was seen last: where a promise was broken, this broke it.
     pub(crate) last: Option<Observation>,
+    /// Rare branches of the server that were reached, where this build counts them.
+    pub(crate) marks: BTreeSet<&'static str>,
 }
 
 /// The actors, and the means to tell them what to do.
@@ -93,6 +96,8 @@ pub(crate) fn watched(
     trace: &mut dyn FnMut(&Observation),
     witness: Option<Witness>,
 ) -> Report {
+    // What others on this thread have reached.
+    drop(coverage::take());
     let meter = Rc::<Meter>::default();
     let world = meter.count(|| World::begin(plan, witness, Rc::clone(&meter)));
     let mut judge = Judge {
@@ -128,6 +133,7 @@ pub(crate) fn watched(
         },
         taken: world.taken.get(),
         last: judge.last,
+        marks: coverage::take(),
     }
 }
 
