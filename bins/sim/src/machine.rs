@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
-use fanfare_core::{Hub, Limits, Now, Time, Wall};
+use fanfare_core::{Held, Hub, Limits, Now, Time, Wall};
 use fanfare_loopback::{Stream, Timeline};
 use fanfare_store::HubLog;
 use fanfare_websocket::{
@@ -226,6 +226,12 @@ impl Server {
         let limits = ListenerLimits::default();
         let served = serve(stream, shard.clone(), Rc::clone(api), limits);
         self.executor.spawn(served).detach();
+    }
+
+    /// What its hub holds.
+    pub(crate) fn held(&self) -> Held {
+        let serving = self.serving.get();
+        serving.map_or_else(Held::default, |it| it.shard.with_hub(|hub, _| hub.held()))
     }
 
     /// Does a piece of work. Whether there was any.

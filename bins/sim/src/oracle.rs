@@ -10,6 +10,7 @@ mod ends;
 mod inbox;
 mod known;
 mod logs;
+mod memory;
 mod publishes;
 mod rights;
 mod rooms;
@@ -22,6 +23,7 @@ use crate::history::{Observation, Seen};
 use crate::oracle::known::Known;
 use crate::plan::Bounds;
 
+pub(crate) use memory::{BoundedMemory, Sample};
 pub(crate) use rights::WELCOME;
 
 /// A promise, and what it has seen so far.

@@ -16,6 +16,7 @@ use crate::disk::{DiskFault, Keeping};
 /// Milliseconds at most from a commit to what it leaves for later, and from a read to its answer.
 const LATER_MS: u64 = 20;
 const READ_MS: u64 = 5;
+const CACHE_BYTES: usize = 256 << 10;
 
 /// What of a durable server's machine outlives the server.
 pub(crate) struct Machine {
@@ -72,7 +73,7 @@ impl Machine {
         let options = Options {
             durability: self.durability(),
             log_bytes: self.keeping.log_bytes,
-            cache_bytes: 256 << 10,
+            cache_bytes: CACHE_BYTES,
             ..Options::default()
         };
         let opened = Store::open_stepped(disk.clone(), "the simulated disk", options);
@@ -181,6 +182,13 @@ impl Machine {
         self.disk.borrow().space(None);
         self.disk.borrow().fail(None);
         self.sync_ms.set(self.keeping.sync_ms);
+    }
+
+    /// Bytes of the disk, which is in this process's memory, and bytes that the store may have beside it.
+    pub(crate) fn memory(&self) -> (usize, usize) {
+        // What half of the log has, at both ends of its way to the tables, and what redb makes of that.
+        let store = 4 * self.keeping.log_bytes + 4 * CACHE_BYTES;
+        (self.disk.borrow().memory(), store)
     }
 
     fn draw_sync(&self) -> u64 {

@@ -13,8 +13,12 @@ pub(crate) const SAFETY: u8 = 10;
 pub(crate) const LIVENESS: u8 = 11;
 pub(crate) const PANIC: u8 = 12;
 pub(crate) const DETERMINISM: u8 = 13;
+pub(crate) const COVERAGE: u8 = 14;
 /// 128 and the number of SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Characters of what broke a promise that are shown as they came.
+const WHOLE_MAX: usize = 400;
 
 pub(crate) const EXIT_CODES: &str = "Exit codes:
   0    every promise was kept
@@ -23,6 +27,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   11   liveness: something that was owed did not come
   12   a panic
   13   determinism: two runs of one plan differ
+  14   coverage: a rare branch, a fault or a step that no seed came to
   15   a mutant that no oracle sees
   130  ended by Ctrl-C; what was done so far is printed";
 
@@ -56,7 +61,10 @@ pub(crate) fn story(plan: &Plan, report: &Report, failure: &Failure, told: &[Str
     let mut lines = vec![format!("{name}: {}", names.shorten(seen))];
     if let (Failure::Safety(_), Some(last)) = (failure, &report.last) {
         lines.push(format!("  seen in   {}", trace::line(&names, last)));
-        lines.push(format!("  which is  {}", names.shorten(&last.to_string())));
+        let whole = names.shorten(&last.to_string());
+        let shown: String = whole.chars().take(WHOLE_MAX).collect();
+        let rest = if shown.len() < whole.len() { "…" } else { "" };
+        lines.push(format!("  which is  {shown}{rest}"));
     }
     if !expected.is_empty() {
         lines.push(format!("  expected  {expected}"));

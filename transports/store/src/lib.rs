@@ -40,6 +40,10 @@ mod hub_log;
 mod layout;
 mod log;
 mod maintenance;
+#[cfg(feature = "marks")]
+pub mod marks;
+#[cfg(not(feature = "marks"))]
+mod marks;
 mod options;
 mod overlay;
 mod queue;
