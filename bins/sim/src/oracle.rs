@@ -12,6 +12,7 @@ mod known;
 mod logs;
 mod memory;
 mod publishes;
+mod restarts;
 mod rights;
 mod rooms;
 
@@ -21,7 +22,7 @@ use serde_json::Value;
 
 use crate::history::{Observation, Seen};
 use crate::oracle::known::Known;
-use crate::plan::Bounds;
+use crate::plan::{Bounds, Keeps};
 
 pub(crate) use memory::{BoundedMemory, Sample};
 pub(crate) use rights::WELCOME;
@@ -63,7 +64,7 @@ pub(crate) struct Oracles {
 
 impl Oracles {
     /// Of a server with these limits.
-    pub(crate) fn new(limits: Bounds) -> Self {
+    pub(crate) fn new(limits: Bounds, keeps: Keeps) -> Self {
         let oracles: Vec<Box<dyn Oracle>> = vec![
             Box::<rooms::Order>::default(),
             Box::<rooms::NoSilentGap>::default(),
@@ -81,9 +82,11 @@ impl Oracles {
             Box::<answers::Answered>::default(),
             Box::<ends::NotDelayed>::default(),
             Box::<ends::Drained>::default(),
+            Box::<restarts::Epochs>::default(),
+            Box::<restarts::NotKept>::default(),
         ];
         Self {
-            known: Known::new(limits),
+            known: Known::new(limits, keeps),
             oracles,
         }
     }
@@ -115,7 +118,7 @@ impl Oracles {
 /// What they are called.
 #[cfg(test)]
 pub(crate) fn names() -> Vec<&'static str> {
-    let all = Oracles::new(Bounds::default());
+    let all = Oracles::new(Bounds::default(), Keeps::Memory);
     all.oracles.iter().map(|oracle| oracle.name()).collect()
 }
 
@@ -267,12 +270,20 @@ mod tests {
 
     /// The same, of what was seen at these milliseconds.
     pub(super) fn judged_at(history: Vec<(u64, Seen)>) -> Option<&'static str> {
-        let mut oracles = Oracles::new(Bounds {
-            task_log_events: 4,
-            user_log_events: 4,
-            outbox_bytes: 4_000,
-            log_bytes: 1 << 20,
-        });
+        judged_of(Keeps::Memory, history)
+    }
+
+    /// The same, of a server that keeps what it is told so.
+    pub(super) fn judged_of(keeps: Keeps, history: Vec<(u64, Seen)>) -> Option<&'static str> {
+        let mut oracles = Oracles::new(
+            Bounds {
+                task_log_events: 4,
+                user_log_events: 4,
+                outbox_bytes: 4_000,
+                log_bytes: 1 << 20,
+            },
+            keeps,
+        );
         for (millis, seen) in history {
             let it = Observation {
                 time: fanfare_core::Time::from_millis(millis),

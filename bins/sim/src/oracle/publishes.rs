@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Known, Oracle, answered, kept, rooms, said, text};
 use crate::history::Seen;
+use crate::plan::Keeps;
 
 /// Who gets an event is in one of its rooms, and it is as it was published.
 #[derive(Default)]
@@ -81,7 +82,7 @@ pub(super) struct NotDoubled {
 }
 
 impl NotDoubled {
-    fn answered(&mut self, body: &Value) -> Result<(), String> {
+    fn answered(&mut self, body: &Value, keeps: Keeps) -> Result<(), String> {
         let rooms = body["rooms"].as_object().into_iter().flatten();
         let places: Places = rooms
             .map(|(room, at)| {
@@ -95,6 +96,10 @@ impl NotDoubled {
             .entry(text(body, "/id").to_owned())
             .or_default();
         let same_epoch = |other: &Places| {
+            // What is on the disk knows all ids, whatever began anew.
+            if keeps == Keeps::Immediate {
+                return true;
+            }
             let mut rooms = places.iter();
             rooms.any(|(room, (epoch, _))| other.get(room).is_some_and(|(of, _)| of == epoch))
         };
@@ -120,6 +125,7 @@ impl Oracle for NotDoubled {
 
     fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
+            Seen::DiskRenewed => self.answers.clear(),
             Seen::Started => {
                 for id in std::mem::take(&mut self.fleeting) {
                     self.answers.remove(&id);
@@ -133,7 +139,7 @@ impl Oracle for NotDoubled {
                 if known.is_ephemeral(*number) {
                     self.fleeting.insert(text(body, "/id").to_owned());
                 }
-                return self.answered(body);
+                return self.answered(body, known.keeps);
             }
             Seen::Received { conn, frame } => {
                 for (room, seq) in kept(frame) {
