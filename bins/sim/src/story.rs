@@ -430,6 +430,7 @@ mod tests {
                 bytes: 0,
                 insists: true,
                 dies: false,
+                notify: None,
             },
             Step::Repeat {
                 publisher,
