@@ -20,6 +20,7 @@ use crate::journal::{Group, Journal};
 use crate::lifecycle::{Status, TaskEvent};
 use crate::limits::Limits;
 use crate::log::{Carrier, Log};
+use crate::marks::sim_reached;
 use crate::receipt::{Receipt, RoomReceipt};
 use crate::retries::{Fingerprint, Known, Retries, Stored};
 use crate::room_log::{Gap, Resume, RoomLog};
@@ -286,18 +287,28 @@ impl EventBus {
             Some(id) => {
                 let under_way = self.journal.as_ref().and_then(|journal| journal.id(id));
                 if let Some(group) = under_way {
+                    sim_reached!("retry_under_way");
                     return Ok(Admitted::Wait(group));
                 }
                 let fingerprint = Fingerprint::of(from, target, draft);
                 let at = now.wall.max(self.last_at);
                 let known = match (self.retries.known(at, id, fingerprint), stored) {
-                    (Known::New, Some(stored)) => self.retries.stored(at, stored, fingerprint),
+                    (Known::New, Some(stored)) => {
+                        sim_reached!("id_found_in_the_store");
+                        self.retries.stored(at, stored, fingerprint)
+                    }
                     (known, _) => known,
                 };
                 match known {
                     Known::New => Some((id.clone(), fingerprint)),
-                    Known::Same(receipt) => return Ok(Admitted::Retry(receipt)),
-                    Known::Other => return Err(Error::IdReused(id.clone())),
+                    Known::Same(receipt) => {
+                        sim_reached!("retry_is_told_the_first");
+                        return Ok(Admitted::Retry(receipt));
+                    }
+                    Known::Other => {
+                        sim_reached!("id_reused");
+                        return Err(Error::IdReused(id.clone()));
+                    }
                 }
             }
         };

@@ -9,6 +9,7 @@ use crate::era::Era;
 use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
 use crate::ids::{Epoch, RoomId, Seq};
+use crate::marks::sim_reached;
 use crate::port::{Fetch, Fetched};
 use crate::protocol;
 use crate::room_log::GapReason;
@@ -163,6 +164,7 @@ impl CatchUp {
             Retention::Kept => None,
         };
         let Some(new) = key(entry) else {
+            sim_reached!("ephemeral_without_key_dropped");
             return;
         };
         let same =
@@ -202,6 +204,7 @@ impl CatchUp {
             // What was removed while it was read is said to be missing.
             let first = page.entries().first().map(|(seq, _)| seq.before());
             cursor.missing = first.unwrap_or(asked.to);
+            sim_reached!("page_read");
             cursor.page = page.clone();
         }
         true
@@ -215,6 +218,7 @@ impl CatchUp {
             let position = bus.position(cursor.room);
             if position.epoch != cursor.epoch {
                 let (gap, frame) = protocol::begins_anew(bus, cursor.room);
+                sim_reached!("epoch_changes_while_reading");
                 cursor.epoch = position.epoch;
                 cursor.go_on(gap.to);
                 return Next::Frame(frame);
@@ -224,6 +228,7 @@ impl CatchUp {
             };
             if let Some(gap) = log.missing_after(cursor.after, cursor.missing, self.reason) {
                 cursor.go_on(gap.to);
+                sim_reached!("gap_while_reading");
                 if !planted!(SlowGapUntold) {
                     return Next::Frame(protocol::gap(cursor.room, &gap));
                 }
@@ -237,6 +242,7 @@ impl CatchUp {
                 None if cursor.after < log.cached_floor() => {
                     waits = true;
                     if !std::mem::replace(&mut cursor.waits, true) {
+                        sim_reached!("page_wanted");
                         wanted.push(PageOf {
                             room: cursor.room,
                             epoch: cursor.epoch.clone(),

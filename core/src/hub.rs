@@ -33,6 +33,7 @@ use crate::error::Error;
 use crate::event::{Entry, Publish};
 use crate::ids::{ConnId, Pattern, RoomId, UserId};
 use crate::limits::Limits;
+use crate::marks::sim_reached;
 use crate::port::{Change, StoreFailure};
 use crate::protocol::{self};
 use crate::receipt::Receipt;
@@ -165,6 +166,7 @@ impl Hub {
             .sessions
             .insert(Session::new(now.time, open, &self.limits));
         if self.draining.is_some() {
+            sim_reached!("open_while_draining");
             self.close(now, conn, CloseCode::DRAINING);
         } else if let Some(patterns) = self.bus_patterns(conn) {
             self.open_bus(now, conn, patterns);
@@ -194,6 +196,7 @@ impl Hub {
             Input::Closed { conn } => self.forget(now, conn),
             Input::Verified { conn, result } => self.verified(now, conn, result),
             Input::Publish { ticket, .. } if self.draining.is_some() => {
+                sim_reached!("publish_while_draining");
                 let result = Err(Error::Draining);
                 self.effects.push_back(Effect::Published { ticket, result });
             }
@@ -210,6 +213,7 @@ impl Hub {
             }
             Input::Disconnect { user } => {
                 for conn in self.users.members(user).to_vec() {
+                    sim_reached!("disconnected");
                     self.close(now, conn, CloseCode::DISCONNECTED);
                 }
             }
@@ -334,6 +338,7 @@ impl Hub {
                 Some(Due::Expiring(in_ms)) => self.say(now, conn, protocol::expiring(in_ms)),
                 Some(Due::Close(code)) => self.close(now, conn, code),
                 Some(Due::Drop) => {
+                    sim_reached!("goodbye_not_taken");
                     self.forget(now, conn);
                     self.effects.push_back(Effect::Drop(conn));
                 }

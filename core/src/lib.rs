@@ -45,6 +45,10 @@ mod lifecycle;
 mod limits;
 mod log;
 mod lookup;
+#[cfg(feature = "marks")]
+pub mod marks;
+#[cfg(not(feature = "marks"))]
+mod marks;
 #[cfg(fanfare_mutants)]
 pub mod mutants;
 mod outbox;

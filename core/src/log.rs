@@ -10,6 +10,7 @@ use crate::ids::{Epoch, Position, RoomId, Seq, UserId};
 use crate::inbox::Kept;
 use crate::limits::Limits;
 use crate::lookup::Lookup;
+use crate::marks::sim_reached;
 use crate::recency::{Recency, Turn};
 use crate::room_log::{Bounds, Gap, GapReason, Resume, RoomLog, share};
 use crate::rows::RoomRow;
@@ -232,6 +233,7 @@ impl Log {
         let position = self.position(room);
         let is_foreign = since.epoch != position.epoch && !planted!(ForeignEpochRecovered);
         if is_foreign || (since.seq > position.seq && !planted!(FutureRecovered)) {
+            sim_reached!("position_unknown");
             return Resume::Gap {
                 gap: self.unknown_position(room),
                 after: position.seq,
@@ -239,7 +241,10 @@ impl Log {
         }
         let log = self.room(room);
         match log.and_then(|log| log.missing_after(since.seq, Seq::ZERO, GapReason::Trimmed)) {
-            Some(gap) => Resume::Gap { after: gap.to, gap },
+            Some(gap) => {
+                sim_reached!("position_trimmed");
+                Resume::Gap { after: gap.to, gap }
+            }
             None if planted!(ReplayRepeats) => Resume::Complete {
                 after: since
                     .seq
@@ -255,10 +260,13 @@ impl Log {
         let resume = self.resume(now, room, cursor);
         let floor = self.room(room).map(RoomLog::floor);
         match (resume, floor) {
-            (Resume::Gap { gap, .. }, Some(floor)) if gap.epoch != cursor.epoch => Resume::Gap {
-                gap: Gap { to: floor, ..gap },
-                after: floor,
-            },
+            (Resume::Gap { gap, .. }, Some(floor)) if gap.epoch != cursor.epoch => {
+                sim_reached!("cursor_of_another_epoch");
+                Resume::Gap {
+                    gap: Gap { to: floor, ..gap },
+                    after: floor,
+                }
+            }
             (resume, _) => resume,
         }
     }
@@ -313,6 +321,7 @@ impl Log {
                     entropy.epoch()
                 };
                 self.forget(oldest, epoch, entropy);
+                sim_reached!("room_evicted");
                 self.evicted.push(oldest);
                 continue;
             }
@@ -325,6 +334,7 @@ impl Log {
             if kept.log.len() <= 1 {
                 return;
             }
+            sim_reached!("drops_its_own_oldest");
             self.bytes -= kept.log.bytes();
             kept.log.drop_oldest();
             self.bytes += kept.log.bytes();

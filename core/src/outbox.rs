@@ -6,6 +6,7 @@
 
 use crate::frame::Frame;
 use crate::ids::{Key, RoomId};
+use crate::marks::sim_reached;
 use std::collections::VecDeque;
 
 /// Bytes above the bound that are kept free of events, for replies, gaps and the goodbye.
@@ -64,6 +65,7 @@ impl Outbox {
             .position(same)
             .and_then(|at| self.items.remove(at))
         {
+            sim_reached!("ephemeral_replaced");
             self.bytes -= item.frame.wire().len() + ITEM_COST;
         }
         self.push(frame, Some(Box::new((room, key.clone()))), self.bytes_max)
@@ -83,6 +85,7 @@ impl Outbox {
         let bytes = self.bytes + frame.wire().len() + ITEM_COST;
         // A single frame larger than the whole bound must not wait for ever: it goes when nothing else waits.
         if bytes > bytes_max && !self.items.is_empty() {
+            sim_reached!("outbox_full");
             return Err(Full);
         }
         self.bytes = bytes;

@@ -10,6 +10,7 @@ use crate::close::CloseCode;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::ids::{DeviceId, Pattern, Position, RoomId, TaskId, UserId};
 use crate::limits::Limits;
+use crate::marks::sim_reached;
 use crate::outbox::Outbox;
 use crate::protocol::Ref;
 use crate::rate::Rate;
@@ -221,15 +222,18 @@ impl Session {
         match &mut self.state {
             State::Leaving { until, .. } => return (*until <= now).then_some(Due::Drop),
             State::Unauthenticated { until } | State::Verifying { until, .. } if *until <= now => {
+                sim_reached!("no_token_in_time");
                 return Some(Due::Close(CloseCode::NO_TOKEN));
             }
             State::Arriving { until } if *until <= now => {
                 return Some(Due::Close(CloseCode::UNAVAILABLE));
             }
             State::Live(live) if live.expires <= now && !planted!(TokenNeverEnds) => {
+                sim_reached!("token_expired");
                 return Some(Due::Close(CloseCode::TOKEN_EXPIRED));
             }
             State::Live(live) if live.deadline(limits) <= now => {
+                sim_reached!("token_expiring");
                 live.expiring_told = true;
                 return Some(Due::Expiring(live.expires.since(now)));
             }
@@ -241,12 +245,16 @@ impl Session {
         }
         let stalled = self.waiting_since.map(|since| since.plus(limits.stall_ms));
         if stalled.is_some_and(|stalled| stalled <= now) {
+            sim_reached!("stalled");
             return Some(Due::Close(CloseCode::TOO_SLOW));
         }
         match self.heartbeat.tick(now, limits) {
             Beat::Fine => None,
             Beat::Ping => Some(Due::Ping),
-            Beat::Dead => Some(Due::Close(CloseCode::NO_HEARTBEAT)),
+            Beat::Dead => {
+                sim_reached!("no_heartbeat");
+                Some(Due::Close(CloseCode::NO_HEARTBEAT))
+            }
         }
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod bunch;
+mod coverage;
 mod determinism;
 mod device;
 mod fault;

@@ -14,9 +14,9 @@ use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::generate::generate;
-use crate::tally::Tally;
+use crate::tally::{Counts, Tally};
 use crate::world::{self, Failure, Report};
-use crate::{say, story, verdict};
+use crate::{coverage, say, story, verdict};
 
 /// What `run` is told.
 #[derive(Debug, Args)]
@@ -27,6 +27,10 @@ pub(crate) struct Run {
     /// Worlds that run at once [default: as many as there are cores]
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
+    /// Prints how many seeds came to each mark in the server's code, and fails where none came to one, or to a fault or a
+    /// step; needs a build with `--features marks`
+    #[arg(long)]
+    coverage: bool,
     /// Folder to which the plan of a world that fails is written
     #[arg(long, value_name = "DIR", default_value = ".")]
     plans: PathBuf,
@@ -68,6 +72,8 @@ struct Totals {
     seen: u64,
     simulated_ms: u64,
     tally: Tally,
+    /// How many worlds reached each mark.
+    marks: Counts,
     /// The lowest seed that failed, and how.
     wrong: Option<(u64, Failure)>,
 }
@@ -78,6 +84,9 @@ impl Totals {
         self.seen += report.seen;
         self.simulated_ms += report.simulated_ms;
         self.tally.merge(&report.tally);
+        for mark in &report.marks {
+            self.marks.add(mark, 1);
+        }
     }
 
     /// The same seed is told however many worlds run at once.
@@ -217,6 +226,11 @@ impl Interrupts {
 
 /// Runs them, and stops at the first world that fails.
 pub(crate) fn run(args: &Run) -> ExitCode {
+    if args.coverage && !coverage::COUNTS {
+        say("fanfare-sim: this build counts no marks: \
+             cargo run --release -p fanfare-sim --features marks -- run --coverage ...");
+        return ExitCode::from(verdict::USAGE);
+    }
     let seeds = args.seeds;
     let jobs = args.jobs.or_else(cores).unwrap_or(1).max(1);
     let shared = Arc::new(Shared {
@@ -259,6 +273,7 @@ pub(crate) fn run(args: &Run) -> ExitCode {
             say(&format!("interrupted: seeds from {next} on were not begun"));
             ExitCode::from(verdict::INTERRUPTED)
         }
+        None if args.coverage => covered(&totals),
         None => ExitCode::SUCCESS,
         Some((seed, failure)) => tell(seed, &failure, &args.plans),
     }
@@ -267,6 +282,27 @@ pub(crate) fn run(args: &Run) -> ExitCode {
 /// As many as there are cores.
 pub(crate) fn cores() -> Option<usize> {
     thread::available_parallelism().ok().map(usize::from)
+}
+
+/// Says what the worlds came to.
+fn covered(totals: &Totals) -> ExitCode {
+    let coverage = coverage::report(&totals.marks, &totals.tally);
+    say(&format!(
+        "marks, by how many seeds came to each\n{}",
+        coverage.lines
+    ));
+    for it in coverage.reached {
+        say(&format!(
+            "{it} is reached, and stands in bins/sim/unreached.txt: take it out there"
+        ));
+    }
+    if coverage.missing.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    for it in coverage.missing {
+        say(&format!("coverage: no seed came to {it}"));
+    }
+    ExitCode::from(verdict::COVERAGE)
 }
 
 /// Writes the plan of the world that failed, and says how it did.

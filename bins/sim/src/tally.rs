@@ -25,6 +25,10 @@ impl Counts {
         }
     }
 
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
     pub(crate) fn total(&self) -> u64 {
         self.0.values().sum()
     }

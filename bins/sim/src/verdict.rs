@@ -13,6 +13,7 @@ pub(crate) const SAFETY: u8 = 10;
 pub(crate) const LIVENESS: u8 = 11;
 pub(crate) const PANIC: u8 = 12;
 pub(crate) const DETERMINISM: u8 = 13;
+pub(crate) const COVERAGE: u8 = 14;
 /// 128 and the number of SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -23,6 +24,7 @@ pub(crate) const EXIT_CODES: &str = "Exit codes:
   11   liveness: something that was owed did not come
   12   a panic
   13   determinism: two runs of one plan differ
+  14   coverage: a rare branch, a fault or a step that no seed came to
   15   a mutant that no oracle sees
   130  ended by Ctrl-C; what was done so far is printed";
 

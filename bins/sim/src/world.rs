@@ -11,6 +11,7 @@ use fanfare_loopback::{Digest, task};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
+use crate::coverage;
 use crate::device::{self, Command};
 use crate::fault;
 use crate::history::{Observation, Seen};
@@ -60,6 +61,8 @@ pub(crate) struct Report {
     pub(crate) taken: usize,
     /// What was seen last: where a promise was broken, this broke it.
     pub(crate) last: Option<Observation>,
+    /// Rare branches of the server that were reached, where this build counts them.
+    pub(crate) marks: BTreeSet<&'static str>,
 }
 
 /// The actors, and the means to tell them what to do.
@@ -89,6 +92,8 @@ pub(crate) fn watched(
     trace: &mut dyn FnMut(&Observation),
     witness: Option<Witness>,
 ) -> Report {
+    // What others on this thread have reached.
+    drop(coverage::take());
     let world = Rc::new(World::new(plan.clone(), witness));
     world.start_server();
     for timed in &plan.steps {
@@ -134,6 +139,7 @@ pub(crate) fn watched(
         },
         taken: world.taken.get(),
         last: judge.last,
+        marks: coverage::take(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::inbox::{self, Device, Unread};
 use crate::journal::{Group, Journal};
 use crate::limits::Limits;
 use crate::log::Carrier;
+use crate::marks::sim_reached;
 use crate::room_log::RoomLog;
 use crate::rows::{self, Meta, RoomRow};
 use crate::tasks::Record;
@@ -37,6 +38,7 @@ impl EventBus {
         let era = Era::read(meta)?;
         let found = Meta::read(meta, &era)?;
         let is_new = found.is_none();
+        sim_reached!("restored", !is_new);
         let meta = found.unwrap_or_else(|| Meta {
             epoch: era.draw(&mut entropy),
             next_index: 1,

@@ -4,6 +4,7 @@ use super::{Drained, Effect, Hub};
 use crate::close::{CloseCode, Retry};
 use crate::frame::Frame;
 use crate::ids::ConnId;
+use crate::marks::sim_reached;
 use crate::protocol;
 use crate::session::State;
 use crate::time::{Now, Time};
@@ -39,6 +40,7 @@ impl Hub {
         session.catch_up = None;
         let goodbye = protocol::goodbye(code, spread_ms);
         if !keep_waiting || session.outbox.push_system(goodbye.clone()).is_err() {
+            sim_reached!("goodbye_drops_what_waited");
             session.outbox.clear();
             // An empty outbox takes any frame.
             let _ = session.outbox.push_system(goodbye);
@@ -61,6 +63,7 @@ impl Hub {
         let gone = self.sessions.len() == 0 && self.is_at_rest();
         if self.draining == Some(Drained(false)) && gone {
             self.draining = Some(Drained(true));
+            sim_reached!("drained");
             self.effects.push_back(Effect::Drained);
         }
     }
@@ -101,6 +104,7 @@ impl Hub {
             return;
         };
         if session.outbox.push_system(frame).is_err() {
+            sim_reached!("outbox_full_of_replies");
             return self.close(now, conn, CloseCode::TOO_SLOW);
         }
         self.ready(now.time, conn);

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::event::Publish;
 use crate::ids::{ConnId, DeviceId, RoomId, Seq, UserId};
 use crate::journal::Group;
+use crate::marks::sim_reached;
 use crate::port::StoreFailure;
 use crate::protocol::Ref;
 use crate::retries::Stored;
@@ -166,6 +167,7 @@ impl Hub {
 
     /// Looks at a publish again when a commit is done.
     fn follow(&mut self, now: Now, group: Group, origin: Origin, publish: Publish) {
+        sim_reached!("publish_follows");
         self.mark_waiting(now, &origin);
         if let Some(work) = &mut self.work {
             let followers = work.commits.followers.entry(group).or_default();
@@ -216,6 +218,7 @@ impl Hub {
 
     fn put_staged(&mut self, now: Now, staged: Staged) {
         if self.store_failure() == Some(StoreFailure::Failed) {
+            sim_reached!("refused_after_a_failure");
             return self.fail(now, staged, &BROKEN);
         }
         if let Some(work) = &mut self.work {
@@ -261,11 +264,13 @@ impl Hub {
             || self.draining.is_some()
             || commits.is_new;
         if !due {
+            sim_reached!("commit_waits_for_more");
             return;
         }
         commits.bytes = journal.bytes();
         let (group, changes) = journal.take();
         let staged = std::mem::take(&mut commits.staged);
+        sim_reached!("group_commit", staged.len() > 1);
         commits.before = staged.len();
         commits.since = None;
         commits.under_way = Some((group, staged));
@@ -300,9 +305,15 @@ impl Hub {
                     journal.discard(is_new);
                 }
                 let error = match failure {
-                    StoreFailure::Full => Error::StoreFull,
+                    StoreFailure::Full => {
+                        sim_reached!("commit_full");
+                        Error::StoreFull
+                    }
                     StoreFailure::Busy => BEHIND,
-                    StoreFailure::Failed => BROKEN,
+                    StoreFailure::Failed => {
+                        sim_reached!("commit_failed");
+                        BROKEN
+                    }
                 };
                 for staged in staged.into_iter().chain(later) {
                     self.fail(now, staged, &error);

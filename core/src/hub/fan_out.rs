@@ -11,6 +11,7 @@ use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
 use crate::ids::{ConnId, RoomId, TaskId, UserId};
 use crate::lifecycle::TaskEvent;
+use crate::marks::sim_reached;
 use crate::outbox::Full;
 use crate::protocol::{self, LeftReason};
 use crate::room_log::{Gap, GapReason};
@@ -102,6 +103,7 @@ impl Hub {
         }
         if let Some(task) = task_id.filter(|_| fan_out.is_deletion) {
             for conn in self.tasks.members(task).to_vec() {
+                sim_reached!("deleted_with_members");
                 self.leave(conn, task);
                 if !planted!(DeletedStaysJoined) {
                     self.say(now, conn, protocol::left(task.into(), LeftReason::Deleted));
@@ -135,6 +137,7 @@ impl Hub {
             let live = |place: &&Place| planted!(LiveBeforeReplay) || !catch_up.reads(place.room);
             let rooms = (task.filter(live), user.filter(live));
             if rooms != (task, user) && !entry.is_kept() {
+                sim_reached!("ephemeral_deferred");
                 return catch_up.defer(entry);
             }
             (task, user) = rooms;
@@ -156,6 +159,7 @@ impl Hub {
                 (Retention::Ephemeral { .. } | Retention::Kept, _) => outbox.push_event(frame),
             };
             if taken.is_err() && entry.is_kept() && !planted!(OverflowForgotten) {
+                sim_reached!("falls_behind");
                 self.fall_behind(conn, entry.index());
             }
         }
@@ -203,6 +207,7 @@ impl Hub {
             if members.is_empty() || planted!(EvictionUntold) {
                 continue;
             }
+            sim_reached!("evicted_with_members");
             let (_, frame) = protocol::begins_anew(&self.bus, room);
             for conn in members {
                 let session = self.sessions.get(conn);
@@ -256,6 +261,7 @@ fn stop_reading(session: &mut Session, task: Option<&Place>) -> Result<(), Full>
     if gap.from > gap.to {
         return Ok(());
     }
+    sim_reached!("deleted_while_read");
     session.outbox.push_system(protocol::gap(place.room, &gap))
 }
 

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::event::{Publish, Target};
 use crate::history;
 use crate::ids::{ConnId, EventId, RoomId, UserId};
+use crate::marks::sim_reached;
 use crate::port::StoreFailure;
 use crate::protocol::{Op, Ref, Returned};
 use crate::receipt::Receipt;
@@ -161,6 +162,7 @@ impl Hub {
         }
         let Some(work) = &mut self.work else { return };
         let haste = haste(&job);
+        sim_reached!("job_waits");
         let number = work.jobs.insert(Waiting {
             job,
             rooms: rooms.clone(),
@@ -189,6 +191,7 @@ impl Hub {
             let Some(waiting) = work.jobs.remove(number) else {
                 return;
             };
+            sim_reached!("id_unreadable");
             self.refuse(now, waiting.job, UNREADABLE);
             return self.advance(now, waiting.rooms);
         };

@@ -6,6 +6,7 @@ use crate::catch_up::CatchUp;
 use crate::close::CloseCode;
 use crate::error::Error;
 use crate::ids::{ConnId, Position, RoomId, Seq, TaskId};
+use crate::marks::sim_reached;
 use crate::protocol::{self, Standing, Welcome};
 use crate::room_log::{Gap, GapReason, Resume};
 use crate::session::{Endpoint, Live, State};
@@ -32,12 +33,15 @@ impl Hub {
             Endpoint::Notifications | Endpoint::Bus(_) => None,
         };
         if task.is_some_and(|task| !principal.may_join(task)) {
+            sim_reached!("open_not_allowed");
             return self.close(now, conn, CloseCode::NOT_ALLOWED);
         }
         if task.is_some_and(|task| self.bus.is_gone(now.wall, task)) {
+            sim_reached!("open_deleted_task");
             return self.close(now, conn, CloseCode::BAD_REQUEST);
         }
         if self.users.members(user).len() >= self.limits.connections_per_user {
+            sim_reached!("open_too_many");
             return self.close(now, conn, CloseCode::TOO_MANY_CONNECTIONS);
         }
         let expires_at = principal.expires_at();
@@ -59,6 +63,7 @@ impl Hub {
                         named.or_else(|| {
                             let cursor =
                                 cursor.as_ref().filter(|_| !planted!(DeviceBeginsAtHead))?;
+                            sim_reached!("device_resumes_by_its_cursor");
                             Some(self.bus.resume_device(now.wall, user, cursor))
                         })
                     }
@@ -111,12 +116,14 @@ impl Hub {
             return Err(FORBIDDEN);
         }
         if self.bus.is_gone(now.wall, task) {
+            sim_reached!("join_deleted_task");
             return Err(Error::Gone(task));
         }
         let joined = self.tasks.contains(task, conn);
         // The user's own room is one of them.
         let rooms = self.tasks.rooms_of(conn).count() + 1;
         if !joined && rooms >= self.limits.rooms_per_connection {
+            sim_reached!("join_too_many");
             return Err(Error::TooManyRooms(self.limits.rooms_per_connection));
         }
         let since = since.filter(|_| !joined);
@@ -170,6 +177,7 @@ impl Hub {
     /// Says what is missing, and reads what is there.
     fn catch_up(&mut self, now: Now, conn: ConnId, room: RoomId, entrance: &Entrance) {
         if let Some(gap) = entrance.gap.as_ref().filter(|_| !planted!(GapUntold)) {
+            sim_reached!("gap_on_entering");
             self.say(now, conn, protocol::gap(room, gap));
         }
         let (Some(after), Some(session)) = (entrance.read_after, self.sessions.get_mut(conn))
@@ -193,6 +201,7 @@ impl Hub {
             .get_mut(conn)
             .and_then(|session| session.catch_up.as_mut())
         {
+            sim_reached!("left_while_reading");
             catch_up.stop(task.into());
         }
         if planted!(LeaveKeepsMember) {

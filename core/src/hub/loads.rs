@@ -7,6 +7,7 @@ use crate::bus::StoredRoom;
 use crate::era::Era;
 use crate::ids::{RoomId, Seq};
 use crate::inbox::{Device, Unread};
+use crate::marks::sim_reached;
 use crate::port::{Fetch, FetchId, Fetched, Table};
 use crate::rows::{self, InboxRow, RoomRow};
 use crate::tasks::Record;
@@ -115,6 +116,7 @@ impl Hub {
         if std::mem::replace(&mut loading.haste, Haste::Soon) == Haste::Soon {
             return;
         }
+        sim_reached!("load_hastened");
         work.reads.hasten(loading.fetch);
         self.read_on();
     }
@@ -180,7 +182,10 @@ impl Hub {
     pub(super) fn loaded(&mut self, now: Now, room: RoomId) {
         let loading = self.work.as_mut().and_then(|work| work.loads.remove(&room));
         match loading.map(|loading| loading.load) {
-            Some(Load::Whole(stored)) => self.bus.install(now.wall, room, *stored),
+            Some(Load::Whole(stored)) => {
+                sim_reached!("room_loaded");
+                self.bus.install(now.wall, room, *stored);
+            }
             Some(Load::Oldest { old, at, .. }) => {
                 let oldest = at.unwrap_or_default();
                 self.bus.raise_floor(now.wall, room, old, oldest);
@@ -192,6 +197,7 @@ impl Hub {
 
     pub(super) fn not_loaded(&mut self, now: Now, room: RoomId) {
         if let Some(work) = &mut self.work {
+            sim_reached!("room_unreadable");
             work.loads.remove(&room);
         }
         self.refuse_waiting(now, room);
@@ -212,6 +218,7 @@ impl Hub {
                 || !members.is_empty()
                 || work.jobs.concern(room)
                 || work.loads.contains_key(&room);
+            sim_reached!("room_put_out", !pinned);
             self.bus.put_out(room, pinned);
         }
     }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::event::{Draft, Publish};
 use crate::heartbeat::Heartbeat;
 use crate::ids::{ConnId, DeviceId, Epoch, Position, RoomId, Seq, UserId};
+use crate::marks::sim_reached;
 use crate::protocol::{self, LeftReason, Message, Op, Ref, Returned, Token};
 use crate::rate::Verdict;
 use crate::retries::Stored;
@@ -53,8 +54,10 @@ impl Hub {
                 || session.held.len() >= self.limits.messages_burst as usize;
             // One of any length that may be is held: whoever reads no further then is never closed for it.
             if is_full && !session.held.is_empty() {
+                sim_reached!("held_too_many");
                 return self.close(now, conn, CloseCode::TOO_MANY_MESSAGES);
             }
+            sim_reached!("message_held");
             return session.held.push_back(text.to_owned());
         }
         // One that comes too fast is read too: whoever waits for the answer to its `ref` must get one. Soon it is closed.
@@ -62,10 +65,14 @@ impl Hub {
         match self.verdict(now, conn) {
             Verdict::Pass => {}
             Verdict::Refuse => {
+                sim_reached!("rate_refused");
                 let refused = Err(Error::RateLimited(self.limits.messages_per_second));
                 return self.say(now, conn, protocol::reply(reference.as_ref(), &refused));
             }
-            Verdict::Close => return self.close(now, conn, CloseCode::TOO_MANY_MESSAGES),
+            Verdict::Close => {
+                sim_reached!("rate_closed");
+                return self.close(now, conn, CloseCode::TOO_MANY_MESSAGES);
+            }
         }
         let error = match op {
             Err(error) => error,
@@ -107,6 +114,7 @@ impl Hub {
         if let Some(session) = self.sessions.get_mut(conn).filter(|_| counts)
             && session.rate.error(now.time, &self.limits)
         {
+            sim_reached!("errors_closed");
             self.close(now, conn, CloseCode::TOO_MANY_ERRORS);
         }
     }
@@ -150,7 +158,10 @@ impl Hub {
                 }))
             }
             Op::Leave { room } => self.leave_room(now, conn, room).map(Some),
-            Op::Send { .. } if self.draining.is_some() => Err(Error::Draining),
+            Op::Send { .. } if self.draining.is_some() => {
+                sim_reached!("send_while_draining");
+                Err(Error::Draining)
+            }
             Op::Send { room, draft } => {
                 let user = self.may_send(conn, room, &draft)?;
                 let target = Some(room).into();
@@ -198,6 +209,7 @@ impl Hub {
             return Err(Error::Forbidden("clients send to rooms of tasks only"));
         };
         if !self.tasks.contains(task, conn) {
+            sim_reached!("send_not_joined");
             return Err(Error::NotJoined(room));
         }
         let principal = self
@@ -271,6 +283,7 @@ impl Hub {
             RoomId::Task(_) => 0,
         };
         let Some(prepared) = self.bus.read(now, user, read, connected)? else {
+            sim_reached!("read_again");
             return Ok(Some(Returned {
                 unread: Some(self.bus.unread(user)),
                 ..Returned::default()
@@ -294,6 +307,7 @@ impl Hub {
             {
                 self.read_is_known(now, user, prepared);
             }
+            sim_reached!("inbox_forgotten");
             self.bus.forget_inbox(user);
         }
     }
@@ -361,10 +375,12 @@ impl Hub {
             Ok(principal) => principal,
             Err(AuthError::TaskNotNamed) => return self.close(now, conn, CloseCode::NOT_ALLOWED),
             Err(AuthError::BadToken | AuthError::Expired | AuthError::NotYet) => {
+                sim_reached!("auth_bad_token");
                 return self.close(now, conn, CloseCode::BAD_TOKEN);
             }
         };
         if first {
+            sim_reached!("auth_by_message");
             let principal = Box::new(principal);
             let reference = Some(reference);
             self.run(
@@ -376,9 +392,11 @@ impl Hub {
                 },
             );
         } else if session.user() == Some(principal.user()) {
+            sim_reached!("auth_refresh");
             self.refresh(now, conn, principal);
             self.admitted(now, conn, Some(reference));
         } else {
+            sim_reached!("auth_other_user");
             self.close(now, conn, CloseCode::BAD_TOKEN);
         }
     }
@@ -405,6 +423,7 @@ impl Hub {
         let lost =
             |task: &crate::ids::TaskId| !planted!(RenewalKeepsRooms) && !principal.may_join(*task);
         for task in joined.into_iter().filter(lost) {
+            sim_reached!("refresh_loses_a_room");
             self.leave(conn, task);
             self.say(
                 now,

@@ -6,6 +6,7 @@ use crate::close::CloseCode;
 use crate::event::Retention;
 use crate::frame::Frame;
 use crate::ids::{ConnId, RoomId, Seq};
+use crate::marks::sim_reached;
 use crate::protocol;
 use crate::session::State;
 use crate::subscriptions::Delivery;
@@ -52,6 +53,7 @@ impl Hub {
         };
         if leaving.is_none() && session.heartbeat.take_ping(now.time, &self.limits) {
             session.waiting_since = Some(now.time);
+            sim_reached!("ping_sent");
             return Pull::Ping;
         }
         if let Some(frame) = self.next_frame(now, conn) {
@@ -95,7 +97,9 @@ impl Hub {
             match catch_up.next(&self.bus) {
                 Next::Frame(frame) => return Some(frame),
                 Next::Pages(pages) => self.fetch_pages(conn, pages),
-                Next::Wait => {}
+                Next::Wait => {
+                    sim_reached!("waits_for_a_page");
+                }
                 Next::Done => self.caught_up(conn),
             }
         }
@@ -106,8 +110,12 @@ impl Hub {
         let id = Self::subscription(session)?;
         match self.bus.pull(id)? {
             Delivery::Entry(entry) => Some(entry.encode_all()),
-            Delivery::Gap { room, gap } => Some(protocol::gap(room, &gap)),
+            Delivery::Gap { room, gap } => {
+                sim_reached!("bus_gap");
+                Some(protocol::gap(room, &gap))
+            }
             Delivery::Overrun => {
+                sim_reached!("bus_overrun");
                 self.close(now, conn, CloseCode::TOO_SLOW);
                 None
             }
@@ -138,6 +146,7 @@ impl Hub {
             let Some((room, _)) = heads.first().copied() else {
                 continue;
             };
+            sim_reached!("deferred_sent");
             let user = self.users.rooms_of(conn).find(|user| {
                 let room = RoomId::User(*user);
                 heads.iter().any(|(other, _)| *other == room)

@@ -10,6 +10,7 @@ use crate::era::Era;
 use crate::error::Error;
 use crate::history::{self, Plan};
 use crate::ids::{ConnId, EventId, RoomId, Seq};
+use crate::marks::sim_reached;
 use crate::port::{Fetch, FetchId, Fetched, StoreFailure};
 use crate::rows;
 use crate::time::Now;
@@ -188,6 +189,7 @@ impl Hub {
         if let Some(page) = &page
             && self.is_shared(asked.room)
         {
+            sim_reached!("page_cached");
             self.bus.cache(asked.room, &asked.epoch, page.entries());
         }
         for conn in readers {
@@ -201,7 +203,10 @@ impl Hub {
             match page {
                 Some(_) if catch_up.waits() => {}
                 Some(_) => self.ready(now.time, conn),
-                None => self.close(now, conn, CloseCode::UNAVAILABLE),
+                None => {
+                    sim_reached!("page_unreadable");
+                    self.close(now, conn, CloseCode::UNAVAILABLE);
+                }
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The tables: redb in its part of the file, without threads. Open, bring what the log has, recover from a full disk.
 
+use crate::marks::sim_reached;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -238,7 +239,10 @@ impl Engine {
         number: Number,
     ) -> Result<ReadTransaction, Error> {
         match self.frozen() {
-            Some(Frozen::Full) => self.recover()?,
+            Some(Frozen::Full) => {
+                sim_reached!("recovers_from_a_full_disk");
+                self.recover()?;
+            }
             Some(cause @ Frozen::Failed(_)) => return Err(self.refusal(cause)),
             Some(Frozen::ReadOnly) | None => {}
         }
@@ -263,7 +267,10 @@ impl Engine {
             (Ok(Err(problem)), _) => Err(self.broken(instance, problem)),
             (Err(panic), _) => Err(self.broken(instance, Problem::Damaged(said(&*panic)))),
             (Ok(Ok(Some(tables))), cause) if safe || cause == Some(Frozen::ReadOnly) => Ok(tables),
-            (Ok(Ok(_)), Some(cause)) => Err(self.refusal(cause)),
+            (Ok(Ok(_)), Some(cause)) => {
+                sim_reached!("checkpoint_failed");
+                Err(self.refusal(cause))
+            }
             (Ok(Ok(_)), None) => {
                 let problem = Problem::Damaged("a commit left no trace".to_owned());
                 Err(self.broken(instance, problem))

@@ -1,7 +1,8 @@
 //! An embedded store: a fixed set of ordered tables of bytes in one file, on redb.
 //!
 //! It knows nothing of rooms and events. It is made for one caller that says "commit these changes" and "read these rows",
-//! and gets completions ([`Completion`]) when that is done, off its own thread.
+//! and gets completions ([`Completion`]) when that is done, off its own thread. For a hub of `fanfare-core`, [`HubLog`] is that
+//! caller.
 //!
 //! # Promises
 //!
@@ -35,13 +36,19 @@ mod disk;
 mod engine;
 mod error;
 mod file;
+mod hub_log;
 mod layout;
 mod log;
 mod maintenance;
+#[cfg(feature = "marks")]
+pub mod marks;
+#[cfg(not(feature = "marks"))]
+mod marks;
 mod options;
 mod overlay;
 mod queue;
 mod range;
+mod relaxed;
 mod row;
 mod steps;
 mod store;
@@ -51,6 +58,7 @@ mod writer;
 
 pub use batch::Batch;
 pub use error::Error;
+pub use hub_log::HubLog;
 pub use maintenance::{Checked, Compacted, Progress, check, compact, export, import};
 pub use options::{Durability, Options};
 pub use range::{KeyRange, Limits, Order, Page, Read, Row};

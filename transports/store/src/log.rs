@@ -11,6 +11,7 @@
 use crate::batch::{Batch, Change, KEY_MAX, VALUE_MAX};
 use crate::disk::Device;
 use crate::layout::Layout;
+use crate::marks::sim_reached;
 use crate::overlay::Overlay;
 use crate::range::KeyRange;
 use crate::table::Table;
@@ -132,6 +133,7 @@ pub(crate) fn recover(device: &Device, applied: Number) -> Result<Found, Problem
             let what = format!("its log has no commit {}", found.last + 1);
             return Err(Problem::Damaged(what));
         }
+        sim_reached!("recovered_from_the_log");
         found.changes.add(changes(&content)?);
         found.last = number;
     }
@@ -192,7 +194,10 @@ fn scan(half: &[u8]) -> Result<Vec<(Number, Vec<u8>)>, Problem> {
                     content.extend_from_slice(sector.body);
                 }
                 // The power went before all of it was written.
-                _ => return Ok(records),
+                _ => {
+                    sim_reached!("unfinished_record");
+                    return Ok(records);
+                }
             }
         }
         content.truncate(HEAD + len);

@@ -1,5 +1,6 @@
 //! What writes the log, and decides when its changes go to the tables: a thread, or whoever steps it.
 
+use crate::marks::sim_reached;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -140,6 +141,7 @@ impl Writer {
         let record = log::record(self.last + 1, batches.iter());
         let layout = self.device.layout();
         if record.len() as u64 > layout.half() {
+            sim_reached!("log_passed_by");
             self.pass_by(batches)?;
             return Ok(Kept::InTables);
         }
@@ -164,7 +166,10 @@ impl Writer {
         let cause = match cause("write", &error) {
             // A file system that needs space also for what is written in place.
             Frozen::Full => match self.unwrite(offset) {
-                Ok(()) => return Err(self.full()),
+                Ok(()) => {
+                    sim_reached!("log_write_full");
+                    return Err(self.full());
+                }
                 Err(cause) => cause,
             },
             Frozen::Failed(cause) => cause,
@@ -187,6 +192,7 @@ impl Writer {
 
     /// Makes the other half free, and sends what this one has to the tables.
     fn turn(&mut self) -> Result<Place, Error> {
+        sim_reached!("log_turns");
         self.settle()?;
         self.send();
         let place = self.place.map_or(Place::FIRST, Place::other);
@@ -238,6 +244,7 @@ impl Writer {
                 return Ok(());
             }
             if attempt == 1 {
+                sim_reached!("checkpoint_again");
                 self.send_again();
             }
         }
@@ -268,6 +275,7 @@ impl Writer {
     /// Nothing more is written, here or to the tables.
     fn fail(&mut self, error: Error) -> Error {
         // What was under way there ends first: nothing is written behind the caller's back.
+        sim_reached!("log_write_failed");
         let _ = self.checkpoints.wait();
         self.checkpoints.freeze(error.to_string());
         self.failed.get_or_insert(error).clone()

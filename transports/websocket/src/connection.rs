@@ -5,6 +5,7 @@
 //! code; from then on bytes are only thrown away, since a socket closed with bytes unread would be reset, and the
 //! close frame with it.
 
+use crate::marks::sim_reached;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -68,7 +69,10 @@ pub(crate) async fn read<P: Platform>(wire: Wire<P>, message_bytes: usize) {
                 shard.peer_closes(&socket, code, answer);
                 break;
             }
-            Step::WeClose => break,
+            Step::WeClose => {
+                sim_reached!("client_speaks_after_our_close");
+                break;
+            }
             Step::Lost => return shard.lost(&socket),
         }
         if turn % TURN == 0 {
@@ -96,6 +100,7 @@ fn poll_step<P: Platform>(
     ready!(shard.poll_takes(socket.conn, cx));
     let Poll::Ready(item) = Pin::new(&mut *frames).poll_next(cx) else {
         if frames.get_ref().scan.is_within() {
+            sim_reached!("message_in_pieces");
             shard.watch_message(socket);
         } else {
             socket.message_since.set(None);
@@ -115,12 +120,19 @@ fn poll_step<P: Platform>(
         // tungstenite's own answer would have to wait for room, so it is not asked for it; a code that may not stand
         // in a close frame it has replaced by 1002.
         Some(Ok(Message::Close(Some(frame)))) => {
+            sim_reached!("client_closes");
             let code = frame.code.into();
             Step::PeerCloses(Some(code), Chunk::close(code, &frame.reason))
         }
         Some(Ok(Message::Close(None))) => Step::PeerCloses(None, Chunk::close_without_code()),
-        Some(Ok(Message::Binary(_) | Message::Frame(_))) => Step::Fault(Fault::NotText),
-        Some(Err(_)) if frames.get_ref().violated => Step::Fault(Fault::Policy),
+        Some(Ok(Message::Binary(_) | Message::Frame(_))) => {
+            sim_reached!("frame_not_text");
+            Step::Fault(Fault::NotText)
+        }
+        Some(Err(_)) if frames.get_ref().violated => {
+            sim_reached!("too_many_fragments");
+            Step::Fault(Fault::Policy)
+        }
         Some(Err(error)) => fault(&error).map_or(Step::Lost, Step::Fault),
         None => Step::Lost,
     })
@@ -129,8 +141,14 @@ fn poll_step<P: Platform>(
 /// What an error of tungstenite's says about the client; nothing where the stream is at its end.
 fn fault(error: &WsError) -> Option<Fault> {
     match error {
-        WsError::Capacity(_) => Some(Fault::TooBig),
-        WsError::Utf8(_) => Some(Fault::NotUtf8),
+        WsError::Capacity(_) => {
+            sim_reached!("message_too_big");
+            Some(Fault::TooBig)
+        }
+        WsError::Utf8(_) => {
+            sim_reached!("text_not_utf8");
+            Some(Fault::NotUtf8)
+        }
         WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake)
         | WsError::ConnectionClosed
         | WsError::AlreadyClosed
@@ -142,7 +160,10 @@ fn fault(error: &WsError) -> Option<Fault> {
         | WsError::Tls(_)
         | WsError::Url(_)
         | WsError::Http(_)
-        | WsError::HttpFormat(_) => Some(Fault::Protocol),
+        | WsError::HttpFormat(_) => {
+            sim_reached!("frame_breaks_the_protocol");
+            Some(Fault::Protocol)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod storage;
 mod writing;
 
+use crate::marks::sim_reached;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -212,6 +213,7 @@ impl<S> State<S> {
         if !self.hub.is_busy(conn) {
             return Poll::Ready(());
         }
+        sim_reached!("reader_waits_for_the_hub");
         self.busy.insert(conn, cx.waker().clone());
         Poll::Pending
     }
@@ -460,7 +462,10 @@ impl<P: Platform> Driver<P> {
                 continue;
             };
             match why {
-                Due::Linger => state.remove(&socket),
+                Due::Linger => {
+                    sim_reached!("linger_ends");
+                    state.remove(&socket);
+                }
                 Due::Message => self.message_due(&mut state, &socket, now),
             }
         }
@@ -475,6 +480,7 @@ impl<P: Platform> Driver<P> {
         };
         let at = since.plus(self.limits.message_ms);
         if at <= now.time {
+            sim_reached!("message_never_finished");
             return self.fault(state, socket, fanfare_core::Fault::Policy, now);
         }
         // Another one was begun since.

@@ -21,6 +21,7 @@ mod head;
 mod history;
 mod http;
 mod listener;
+mod marks;
 mod metrics;
 mod origin;
 mod platform;

@@ -1,5 +1,6 @@
 //! A hub on its thread, as the rest of a program sees it.
 
+use crate::marks::sim_reached;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -282,6 +283,7 @@ impl<P: Platform> Shard<P> {
         });
         let late = async {
             self.driver.platform.sleep_until(deadline).await;
+            sim_reached!("drain_too_long");
             false
         };
         or(gone, late).await

@@ -1,5 +1,6 @@
 //! How what the hub has for its connections is written: each in its turn, as much as its socket takes.
 
+use crate::marks::sim_reached;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -81,12 +82,14 @@ impl<P: Platform> Driver<P> {
             }
         };
         if written.is_err() {
+            sim_reached!("write_failed");
             state.counters.writes_failed += 1;
             self.lose(&mut state, socket, now);
         } else if outgoing.is_empty() {
             state.outgoing = outgoing;
             self.shut(&mut state, socket, cx);
         } else {
+            sim_reached!("write_blocked");
             state.counters.writes_blocked += 1;
             socket.blocked.set(Some(Box::new(outgoing)));
         }
