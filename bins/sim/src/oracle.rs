@@ -166,7 +166,7 @@ mod timed;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Conn, Place};
+    use crate::history::{Conn, Place, Rights};
     use serde_json::json;
 
     pub(super) const ROOM: &str = "user:7";
@@ -341,9 +341,24 @@ mod tests {
                 conn: CONN,
                 code: None,
             },
-            opened(None),
         ];
-        [before, then].concat()
+        let again = Conn { number: 2, ..CONN };
+        let comes = Seen::Shows {
+            conn: again,
+            reference: WELCOME.to_owned(),
+            token: Rights {
+                ends_ms: u64::MAX,
+                tasks: None,
+            },
+        };
+        let of_again = |mut seen: Seen| {
+            if let Seen::Opened { conn, .. } | Seen::Received { conn, .. } = &mut seen {
+                *conn = again;
+            }
+            seen
+        };
+        let after = std::iter::once(opened(None)).chain(then).map(of_again);
+        [before, vec![comes], after.collect()].concat()
     }
 
     #[expect(clippy::too_many_lines, reason = "a table")]

@@ -20,6 +20,8 @@ pub(super) struct Offline {
     /// What was acknowledged as far as the device was told, and as far as it ever said.
     acked: BTreeMap<Cursor, u64>,
     said: BTreeMap<Cursor, u64>,
+    /// What was acknowledged when a connection was begun: the server may have let it in at any time since.
+    before: BTreeMap<Conn, BTreeMap<Cursor, u64>>,
     /// What comes first: behind what was acknowledged, and not behind what may have been.
     first: BTreeMap<Conn, (u64, u64)>,
 }
@@ -35,7 +37,7 @@ impl Offline {
         let (user, _, named) = self.conns.get(&conn)?;
         let devices = self.devices.get(user).map_or(0, BTreeSet::len);
         let key = self.cursor(conn, epoch)?;
-        let acked = *self.acked.get(&key)?;
+        let acked = *self.before.get(&conn)?.get(&key)?;
         let said = self.said.get(&key).copied().unwrap_or_default();
         (!named && devices <= DEVICES_MAX).then_some((acked, said.max(acked)))
     }
@@ -48,6 +50,9 @@ impl Oracle for Offline {
 
     fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
+            Seen::Shows { conn, .. } if !self.conns.contains_key(conn) => {
+                self.before.insert(*conn, self.acked.clone());
+            }
             Seen::Opened {
                 conn,
                 user,
@@ -76,6 +81,7 @@ impl Oracle for Offline {
             Seen::Received { conn, frame } => return self.received(*conn, frame),
             Seen::Closed { conn, .. } | Seen::Leaves { conn } => {
                 self.first.remove(conn);
+                self.before.remove(conn);
             }
             _ => {}
         }
