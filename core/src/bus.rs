@@ -513,6 +513,10 @@ impl EventBus {
         self.log.unknown_position(room)
     }
 
+    pub(crate) const fn log_bytes(&self) -> usize {
+        self.log.bytes()
+    }
+
     pub(crate) fn room_log(&self, room: RoomId) -> Option<&RoomLog> {
         self.log.room(room)
     }

@@ -8,6 +8,7 @@ mod close;
 mod commits;
 mod effects;
 mod fan_out;
+mod held;
 mod inputs;
 mod jobs;
 mod join;
@@ -21,6 +22,7 @@ mod work;
 
 pub use at::At;
 pub use effects::Effect;
+pub use held::Held;
 pub use inputs::{Fault, Input, Ticket};
 pub use pull::Pull;
 pub use queries::{Answer, InboxView, Query, TaskView};

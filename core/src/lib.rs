@@ -77,7 +77,9 @@ pub use error::Error;
 pub use event::{Draft, Entry, Event, Place, Publish, Retention, Target, USERS_MAX};
 pub use frame::Frame;
 pub use history::{History, Page, Start};
-pub use hub::{Answer, At, Effect, Fault, Hub, InboxView, Input, Pull, Query, TaskView, Ticket};
+pub use hub::{
+    Answer, At, Effect, Fault, Held, Hub, InboxView, Input, Pull, Query, TaskView, Ticket,
+};
 pub use ids::{
     ConnId, DeviceId, Epoch, EventId, EventType, Key, Pattern, Position, RoomId, Seq, TaskId,
     UserId, parse_since,

@@ -177,6 +177,10 @@ impl Log {
         }
     }
 
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The room that was idle longest, where there is too much in memory.
     pub(crate) fn excess(&self) -> Option<RoomId> {
         (self.bytes > self.bytes_max).then(|| self.idle.oldest())?

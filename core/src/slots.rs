@@ -70,6 +70,10 @@ impl<T> Slots<T> {
         self.slots.len() - self.free.len()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().filter_map(|slot| slot.value.as_ref())
+    }
+
     /// All connections, by number.
     pub(crate) fn ids(&self) -> Vec<ConnId> {
         let numbered = (0_u32..).zip(&self.slots);

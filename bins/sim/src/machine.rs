@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use fanfare_core::{Hub, Limits, Now, Time, Wall};
+use fanfare_core::{Held, Hub, Limits, Now, Time, Wall};
 use fanfare_loopback::{Stream, Timeline};
 use fanfare_websocket::{
     Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Passes, Platform, Shard, SocketLimits,
@@ -141,6 +141,11 @@ impl Server {
             ListenerLimits::default(),
         );
         self.executor.spawn(served).detach();
+    }
+
+    /// What its hub holds.
+    pub(crate) fn held(&self) -> Held {
+        self.shard.with_hub(|hub, _| hub.held())
     }
 
     /// Does a piece of work. Whether there was any.

@@ -13,11 +13,13 @@ mod fault;
 mod generate;
 mod history;
 mod machine;
+mod meter;
 mod mutants;
 mod names;
 mod net;
 mod oracle;
 mod panics;
+mod picture;
 mod plan;
 mod presence;
 mod publisher;
@@ -51,6 +53,11 @@ enum Subcommands {
     Determinism(determinism::Determinism),
     /// Runs a plan
     Replay(replay::Replay),
+    /// Prints the plan of a seed, each step with what comes of it
+    Plan {
+        /// The seed
+        seed: u64,
+    },
     /// Looks for the shortest plan that fails as this one does
     Shrink(shrink::Shrink),
     /// Plants deliberate faults in the server, and says which oracle finds each
@@ -64,6 +71,11 @@ fn main() -> ExitCode {
         Subcommands::Run(args) => run::run(&args),
         Subcommands::Determinism(args) => determinism::run(&args),
         Subcommands::Replay(args) => replay::run(&args),
+        Subcommands::Plan { seed } => {
+            let plan = generate::generate(seed);
+            say(&plan.to_json(&story::tell(&plan).0));
+            ExitCode::SUCCESS
+        }
         Subcommands::Shrink(args) => shrink::run(&args),
         Subcommands::Mutants(args) => mutants::run(&args),
     }

@@ -165,6 +165,11 @@ impl Net {
         }
     }
 
+    /// Bytes in the lines of all devices.
+    pub(crate) fn line_bytes(&self) -> usize {
+        self.lines.borrow().values().map(Line::held).sum()
+    }
+
     /// What clogged or stalled goes on.
     pub(crate) fn unclog(&self, device: usize) {
         if let Some(line) = self.lines.borrow().get(&device) {

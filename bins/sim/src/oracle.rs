@@ -11,6 +11,7 @@ mod ends;
 mod inbox;
 mod known;
 mod logs;
+mod memory;
 mod publishes;
 mod rights;
 mod rooms;
@@ -24,6 +25,7 @@ use crate::history::{Observation, Seen};
 use crate::oracle::known::Known;
 use crate::plan::Bounds;
 
+pub(crate) use memory::{BoundedMemory, Sample};
 pub(crate) use rights::WELCOME;
 
 /// A promise, and what it has seen so far.

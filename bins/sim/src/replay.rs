@@ -7,16 +7,19 @@ use clap::Args;
 
 use crate::names::Names;
 use crate::plan::Plan;
-use crate::{say, story, trace, verdict, world};
+use crate::{picture, say, story, trace, verdict, world};
 
 /// What `replay` is told.
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
     /// The plan's file
     plan: PathBuf,
-    /// Prints everything that is seen from outside
+    /// Prints what each node saw, with the steps between
     #[arg(long)]
     trace: bool,
+    /// Writes a picture of the run to this file: a page without need of a network
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &Replay) -> ExitCode {
@@ -28,6 +31,15 @@ pub(crate) fn run(args: &Replay) -> ExitCode {
         }
     };
     let (told, _) = story::tell(&plan);
+    if let Some(file) = &args.html
+        && let Err(error) = picture::write(&plan, &told, file)
+    {
+        say(&format!(
+            "fanfare-sim: {}: can't be written: {error}",
+            file.display()
+        ));
+        return ExitCode::from(verdict::USAGE);
+    }
     let names = Names::new(&plan);
     let mut steps = plan.steps.iter().zip(&told).peekable();
     let report = world::run(&plan, &mut |it| {

@@ -388,7 +388,12 @@ fn outcome(seen: &Seen) -> Option<(u64, String)> {
             } else {
                 ""
             };
-            Some((*number, format!("{again}{}", rooms.join(", "))))
+            let rooms = if rooms.is_empty() {
+                "answered 200".to_owned()
+            } else {
+                rooms.join(", ")
+            };
+            Some((*number, format!("{again}{rooms}")))
         }
         Seen::Published { number, status, .. } => Some((*number, format!("answered {status}"))),
         Seen::Unanswered { number } => Some((*number, "no answer".to_owned())),

@@ -17,6 +17,9 @@ pub(crate) const COVERAGE: u8 = 14;
 /// 128 and the number of SIGINT.
 pub(crate) const INTERRUPTED: u8 = 130;
 
+/// Characters of what broke a promise that are shown as they came.
+const WHOLE_MAX: usize = 400;
+
 pub(crate) const EXIT_CODES: &str = "Exit codes:
   0    every promise was kept
   2    wrong usage, or a plan that is none
@@ -58,7 +61,10 @@ pub(crate) fn story(plan: &Plan, report: &Report, failure: &Failure, told: &[Str
     let mut lines = vec![format!("{name}: {}", names.shorten(seen))];
     if let (Failure::Safety(_), Some(last)) = (failure, &report.last) {
         lines.push(format!("  seen in   {}", trace::line(&names, last)));
-        lines.push(format!("  which is  {}", names.shorten(&last.to_string())));
+        let whole = names.shorten(&last.to_string());
+        let shown: String = whole.chars().take(WHOLE_MAX).collect();
+        let rest = if shown.len() < whole.len() { "…" } else { "" };
+        lines.push(format!("  which is  {shown}{rest}"));
     }
     if !expected.is_empty() {
         lines.push(format!("  expected  {expected}"));

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 use async_channel::Sender;
-use fanfare_core::Time;
+use fanfare_core::{Held, Time};
 use fanfare_loopback::{Digest, task};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
@@ -16,8 +16,9 @@ use crate::device::{self, Command};
 use crate::fault;
 use crate::history::{Observation, Seen};
 use crate::machine::{Server, Witness};
+use crate::meter::Meter;
 use crate::net::Net;
-use crate::oracle::{Broken, Oracles};
+use crate::oracle::{BoundedMemory, Broken, Oracles, Sample};
 use crate::panics;
 use crate::plan::{Kind, Network, Plan, Step, Target, Token};
 use crate::presence::Presence;
@@ -35,6 +36,8 @@ const PROBE_MS: u64 = 200_000;
 const PROBED_MAX: usize = 20;
 /// Milliseconds in which everything can be read.
 const AUDIT_MS: u64 = 120_000;
+/// Milliseconds in which a server forgets who has left, and in which all can come.
+const EMPTY_MS: u64 = 30_000;
 /// Milliseconds from the end of a server to the start of the next.
 const RESTART_MS: u64 = 500;
 /// Pieces of work in one millisecond; more means that something goes round in circles.
@@ -79,6 +82,7 @@ struct World {
     witness: Option<Witness>,
     steps: RefCell<Counts>,
     taken: Cell<usize>,
+    meter: Rc<Meter>,
 }
 
 /// Runs a plan to its end, or to the first promise that is broken. `trace` is shown everything.
@@ -94,21 +98,11 @@ pub(crate) fn watched(
 ) -> Report {
     // What others on this thread have reached.
     drop(coverage::take());
-    let world = Rc::new(World::new(plan.clone(), witness));
-    world.start_server();
-    for timed in &plan.steps {
-        let (world, step) = (Rc::downgrade(&world), timed.step.clone());
-        let at = Time::from_millis(timed.at_ms);
-        if let Some(net) = world.upgrade().map(|world| Rc::clone(&world.net)) {
-            net.timeline.at(at, move || {
-                if let Some(world) = world.upgrade() {
-                    world.step(&step);
-                }
-            });
-        }
-    }
+    let meter = Rc::<Meter>::default();
+    let world = meter.count(|| World::begin(plan, witness, Rc::clone(&meter)));
     let mut judge = Judge {
         oracles: Oracles::new(plan.world.limits.clone()),
+        memory: BoundedMemory::new(plan.world.limits.clone(), plan.world.devices.len()),
         digest: Digest::default(),
         seen: 0,
         last: None,
@@ -143,8 +137,17 @@ pub(crate) fn watched(
     }
 }
 
+fn broken_memory(what: String) -> Broken {
+    Broken {
+        oracle: BoundedMemory::NAME,
+        what,
+        at: "of all that is held".to_owned(),
+    }
+}
+
 struct Judge<'t> {
     oracles: Oracles,
+    memory: BoundedMemory,
     digest: Digest,
     seen: u64,
     last: Option<Observation>,
@@ -155,11 +158,14 @@ struct Judge<'t> {
 impl Judge<'_> {
     fn judge(&mut self, seen: Vec<Observation>) -> Result<(), Failure> {
         for it in seen {
-            (self.trace)(&it);
-            self.presence.see(&it);
-            self.digest.bytes(it.to_string().as_bytes());
-            self.seen += 1;
-            let judged = self.oracles.see(&it);
+            // What judges keep is no part of the world.
+            let judged = Meter::leave_out(|| {
+                (self.trace)(&it);
+                self.presence.see(&it);
+                self.digest.bytes(it.to_string().as_bytes());
+                self.seen += 1;
+                self.oracles.see(&it)
+            });
             self.last = Some(it);
             judged.map_err(Failure::Safety)?;
         }
@@ -168,7 +174,23 @@ impl Judge<'_> {
 }
 
 impl World {
-    fn new(plan: Plan, witness: Option<Witness>) -> Self {
+    /// All is there, and the plan's steps wait for their time.
+    fn begin(plan: &Plan, witness: Option<Witness>, meter: Rc<Meter>) -> Rc<Self> {
+        let world = Rc::new(Self::new(plan.clone(), witness, meter));
+        world.start_server();
+        for timed in &plan.steps {
+            let (this, step) = (Rc::downgrade(&world), timed.step.clone());
+            let at = Time::from_millis(timed.at_ms);
+            world.net.timeline.at(at, move || {
+                if let Some(world) = this.upgrade() {
+                    world.step(&step);
+                }
+            });
+        }
+        world
+    }
+
+    fn new(plan: Plan, witness: Option<Witness>, meter: Rc<Meter>) -> Self {
         let net = Net::new(plan.world.network.clone(), plan.seed);
         let actors = LocalExecutor::new();
         let devices = plan
@@ -204,6 +226,7 @@ impl World {
             witness,
             steps: RefCell::default(),
             taken: Cell::new(0),
+            meter,
         }
     }
 
@@ -230,15 +253,67 @@ impl World {
     fn phases(self: &Rc<Self>, judge: &mut Judge<'_>) -> Result<(), Failure> {
         let faults = Time::from_millis(self.plan.world.faults_ms);
         self.run_until(faults, judge)?;
-        self.heal();
+        self.meter.count(|| self.heal());
         self.run_until(faults.plus(ROLL_MS), judge)?;
         if self.plan.world.rolls {
-            self.drain();
+            self.meter.count(|| self.drain());
         }
         self.run_until(faults.plus(PROBE_MS), judge)?;
-        self.probe();
+        self.meter.count(|| self.probe());
         let healed = faults.plus(HEALING_MS);
         self.run_until(healed, judge)?;
+        let audit = self.meter.count(|| self.audit());
+        let audited = healed.plus(AUDIT_MS);
+        self.run_until(audited, judge)?;
+        if !audit.is_finished() {
+            return Err(Failure::Liveness(Broken {
+                oracle: "answered",
+                what: "what is kept could not be read".to_owned(),
+                at: "at the end".to_owned(),
+            }));
+        }
+        judge.oracles.end().map_err(Failure::Liveness)?;
+        self.empty(audited, judge)
+    }
+
+    /// All leave, come and leave again, and nothing is left of them.
+    fn empty(self: &Rc<Self>, from: Time, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        let tell_all = |command: &Command| {
+            let devices = 0..self.devices.len();
+            self.meter
+                .count(|| devices.for_each(|device| self.tell(device, command.clone())));
+        };
+        let leave = Command::Leave { in_order: true };
+        tell_all(&leave);
+        self.run_until(from.plus(EMPTY_MS), judge)?;
+        self.quiet(judge)?;
+        tell_all(&Command::Connect(crate::plan::Since::Positions));
+        self.run_until(from.plus(2 * EMPTY_MS), judge)?;
+        tell_all(&leave);
+        self.run_until(from.plus(3 * EMPTY_MS), judge)?;
+        self.quiet(judge)
+    }
+
+    fn quiet(&self, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        let sample = self.sample();
+        let quiet = judge.memory.quiet(&sample);
+        quiet.map_err(|what| Failure::Liveness(broken_memory(what)))
+    }
+
+    fn sample(&self) -> Sample {
+        Sample {
+            held: self
+                .net
+                .server
+                .borrow()
+                .as_ref()
+                .map_or_else(Held::default, Server::held),
+            lines: self.net.line_bytes(),
+            bytes: self.meter.bytes(),
+        }
+    }
+
+    fn audit(&self) -> smol::Task<()> {
         let task_paths = (0..self.plan.world.tasks)
             .map(|number| format!("/v1/tasks/{}/events?limit=1000", task(number)));
         let users: BTreeSet<u64> = self.plan.world.devices.iter().map(|it| it.user).collect();
@@ -249,45 +324,51 @@ impl World {
             ]
         });
         let audit = publisher::audit(Rc::clone(&self.net), task_paths.chain(user_paths).collect());
-        let audit = self.actors.spawn(audit);
-        self.run_until(healed.plus(AUDIT_MS), judge)?;
-        if !audit.is_finished() {
-            return Err(Failure::Liveness(Broken {
-                oracle: "answered",
-                what: "what is kept could not be read".to_owned(),
-                at: "at the end".to_owned(),
-            }));
-        }
-        judge.oracles.end().map_err(Failure::Liveness)
+        self.actors.spawn(audit)
     }
 
     /// Lets everything happen up to this time.
     fn run_until(&self, until: Time, judge: &mut Judge<'_>) -> Result<(), Failure> {
         let mut work = 0;
-        loop {
-            while self.tick() {
-                work += 1;
-                assert!(work < WORK_MAX, "a moment that never ends");
+        // Who is weighed all the time grows slow.
+        let every = 16 * (1 + self.devices.len() / 64);
+        for number in 0_usize.. {
+            let goes_on = self.meter.count(|| self.go_on(until, judge, &mut work))?;
+            if number % every == 0 {
+                let weighed = judge.memory.weigh(&self.sample());
+                weighed.map_err(|what| Failure::Safety(broken_memory(what)))?;
             }
-            judge.judge(self.net.take_seen())?;
-            let panics = self.net.server.borrow().as_ref().map_or(0, Server::panics);
-            if panics > 0 {
-                let words = panics::take();
-                let words = words.unwrap_or_else(|| "a task of the server".to_owned());
-                return Err(Failure::Panic(words));
-            }
-            match self.net.timeline.next() {
-                Some(next) if next <= until => {
-                    if next > self.net.now() {
-                        work = 0;
-                    }
-                    self.net.timeline.step();
-                }
-                _ => break,
+            if !goes_on {
+                break;
             }
         }
         self.net.timeline.advance_to(until);
         Ok(())
+    }
+
+    /// Lets everything happen that can happen now, and moves on to what is next. Whether there is something.
+    fn go_on(&self, until: Time, judge: &mut Judge<'_>, work: &mut u64) -> Result<bool, Failure> {
+        while self.tick() {
+            *work += 1;
+            assert!(*work < WORK_MAX, "a moment that never ends");
+        }
+        judge.judge(self.net.take_seen())?;
+        let panics = self.net.server.borrow().as_ref().map_or(0, Server::panics);
+        if panics > 0 {
+            let words = panics::take();
+            let words = words.unwrap_or_else(|| "a task of the server".to_owned());
+            return Err(Failure::Panic(words));
+        }
+        match self.net.timeline.next() {
+            Some(next) if next <= until => {
+                if next > self.net.now() {
+                    *work = 0;
+                }
+                self.net.timeline.step();
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// A piece of work of the actors, and one of the server.

@@ -107,3 +107,59 @@ fn a_plan_that_is_none_is_told_with_its_file_and_place() {
         "{told}"
     );
 }
+
+#[test]
+fn every_plan_of_the_corpus_keeps_every_promise() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/corpus");
+    // It is there once a bug was found.
+    for file in std::fs::read_dir(folder).into_iter().flatten() {
+        let file = file.unwrap().path();
+        let output = run(&["replay", file.to_str().unwrap()]);
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}: {}",
+            file.display(),
+            words(&output)
+        );
+    }
+}
+
+#[test]
+fn a_run_can_be_followed_as_text_and_as_a_page_that_needs_no_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plan, page) = (
+        folder.path().join("plan.json"),
+        folder.path().join("page.html"),
+    );
+    let output = run(&["plan", "0"]);
+    assert_eq!(output.status.code(), Some(0));
+    std::fs::write(&plan, &output.stdout).unwrap();
+    let told = words(&output);
+    assert!(
+        told.contains("\"story\": \"t=") && told.contains(" of user "),
+        "{told}"
+    );
+    let output = run(&[
+        "replay",
+        plan.to_str().unwrap(),
+        "--trace",
+        "--html",
+        page.to_str().unwrap(),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    let told = words(&output);
+    for shown in [
+        "* t=",
+        " <- welcome ",
+        " -> POST /v1/",
+        "every promise was kept",
+    ] {
+        assert!(told.contains(shown), "{shown}");
+    }
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("\"messages\":[["));
+    for outside in ["http://", "https://", "src=", "url(", "@import"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}

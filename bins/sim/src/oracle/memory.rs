@@ -1,0 +1,154 @@
+//! How much memory all of it takes: by what the server counts, and by what the process has allocated for this world.
+
+use fanfare_core::Held;
+
+use crate::plan::Bounds;
+
+/// Bytes that an outbox takes above its bound for what the server says about itself, and one frame of any length.
+const OUTBOX_MORE: usize = (64 << 10) + (16 << 10);
+/// Bytes of one event, of any length that a plan has.
+const EVENT: usize = 8 << 10;
+/// Bytes of a connection, at both ends and between, beside what waits in its outbox and in its line.
+const CONNECTION: usize = 32 << 10;
+/// Bytes of everything else, beside what there was in the beginning: requests under way, ids, inboxes, what actors know.
+const REST: usize = 4 << 20;
+/// Bytes by which two moments without connections may differ, and for each device of the world.
+const QUIET: i64 = 16 << 10;
+const QUIET_DEVICE: i64 = 128;
+
+/// What is held at one moment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Sample {
+    /// By the server; nothing, while there is none.
+    pub(crate) held: Held,
+    /// Bytes in all lines.
+    pub(crate) lines: usize,
+    /// Bytes that were allocated for the world and not given back, by the allocator's count.
+    pub(crate) bytes: i64,
+}
+
+/// Outboxes and logs keep their bounds at every step, and so does what is allocated. When all have left, nothing is left
+/// of them: what is allocated is the same as after they had left before.
+#[derive(Debug)]
+pub(crate) struct BoundedMemory {
+    limits: Bounds,
+    devices: usize,
+    /// In the beginning.
+    begun: Option<i64>,
+    /// When nobody was there.
+    baseline: Option<i64>,
+}
+
+impl BoundedMemory {
+    pub(crate) const NAME: &str = "bounded_memory";
+
+    pub(crate) const fn new(limits: Bounds, devices: usize) -> Self {
+        Self {
+            limits,
+            devices,
+            begun: None,
+            baseline: None,
+        }
+    }
+
+    /// At any moment.
+    pub(crate) fn weigh(&mut self, sample: &Sample) -> Result<(), String> {
+        let Sample { held, lines, bytes } = *sample;
+        let outbox = self.limits.outbox_bytes + OUTBOX_MORE;
+        if held.outbox_bytes_max > outbox {
+            let waits = held.outbox_bytes_max;
+            return Err(format!(
+                "{waits} bytes wait for one connection, whose bound is {}",
+                self.limits.outbox_bytes
+            ));
+        }
+        if held.log_bytes > self.limits.log_bytes + EVENT {
+            return Err(format!(
+                "the logs have {} bytes, and their bound is {}",
+                held.log_bytes, self.limits.log_bytes
+            ));
+        }
+        let connections = held.connections + self.devices;
+        // A frame that waits in several outboxes is there once; an event's bytes are those on the wire too.
+        let begun = *self.begun.get_or_insert(bytes);
+        let most =
+            REST + connections * CONNECTION + 2 * (held.outbox_bytes + held.log_bytes + lines);
+        if bytes - begun > i64::try_from(most).unwrap_or(i64::MAX) {
+            return Err(format!(
+                "{bytes} bytes are allocated, {begun} were in the beginning, and what is held explains {most}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// When all have left, and had time to be forgotten.
+    pub(crate) fn quiet(&mut self, sample: &Sample) -> Result<(), String> {
+        let Sample { held, bytes, .. } = *sample;
+        if (held.connections, held.outbox_bytes) != (0, 0) {
+            return Err(format!(
+                "all have left, and {} connections with {} bytes are left",
+                held.connections, held.outbox_bytes
+            ));
+        }
+        let devices = i64::try_from(self.devices).unwrap_or(i64::MAX);
+        let slack = QUIET + devices.saturating_mul(QUIET_DEVICE);
+        match self.baseline {
+            Some(before) if bytes > before.saturating_add(slack) => Err(format!(
+                "{bytes} bytes are allocated when all have left, and {before} were the time before"
+            )),
+            _ => {
+                self.baseline.get_or_insert(bytes);
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_complains_of_what_is_over_a_bound_and_of_what_is_not_given_back() {
+        let limits = Bounds {
+            outbox_bytes: 4_000,
+            log_bytes: 40_000,
+            ..Bounds::default()
+        };
+        let fine = Sample {
+            held: Held {
+                connections: 2,
+                outbox_bytes: 8_000,
+                outbox_bytes_max: 4_000,
+                log_bytes: 40_000,
+            },
+            lines: 100,
+            bytes: 1 << 20,
+        };
+        let mut oracle = BoundedMemory::new(limits, 2);
+        assert_eq!(oracle.weigh(&fine), Ok(()));
+        type Change = fn(&mut Sample);
+        let cases: [(&str, Change); 3] = [
+            ("wait for one connection", |it| {
+                it.held.outbox_bytes_max = 90_000
+            }),
+            ("the logs have", |it| it.held.log_bytes = 60_000),
+            ("are allocated", |it| it.bytes = 1 << 30),
+        ];
+        for (words, change) in cases {
+            let mut sample = fine;
+            change(&mut sample);
+            let complaint = oracle.weigh(&sample).unwrap_err();
+            assert!(complaint.contains(words), "{words}: {complaint}");
+        }
+        let mut quiet = Sample::default();
+        assert_eq!(oracle.quiet(&quiet), Ok(()));
+        quiet.bytes = 1_000;
+        assert_eq!(oracle.quiet(&quiet), Ok(()));
+        quiet.bytes = 100_000;
+        let complaint = oracle.quiet(&quiet).unwrap_err();
+        assert!(complaint.contains("the time before"), "{complaint}");
+        let complaint = oracle.quiet(&fine).unwrap_err();
+        assert!(complaint.contains("2 connections"), "{complaint}");
+    }
+}
