@@ -1,10 +1,11 @@
 //! A server on a machine of its own: the shipped shard and HTTP API, over simulated streams and clocks.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use fanfare_core::{Held, Hub, Limits, Now, Time, Wall};
 use fanfare_loopback::{Stream, Timeline};
+use fanfare_store::HubLog;
 use fanfare_websocket::{
     Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Passes, Platform, Shard, SocketLimits,
     TokenKey, serve,
@@ -12,11 +13,12 @@ use fanfare_websocket::{
 use smol::LocalExecutor;
 
 use crate::plan::Bounds;
+use crate::storage::{Kept, Machine, Unopened, Writing};
 
 /// The wall clock's time when a world begins: 2026-01-01, 00:00 UTC.
 pub(crate) const BEGINNING: Wall = Wall::from_unix_millis(1_767_225_600_000);
 pub(crate) const API_KEY: &str = "the key of all back ends of the simulation";
-const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
+pub(crate) const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
 /// Milliseconds that clients have to leave when a server drains.
 const DRAIN_MS: u64 = 10_000;
 
@@ -81,9 +83,17 @@ impl Platform for Clocks {
     }
 }
 
-/// A server that runs. Dropping it is `kill -9`.
+/// A server. Dropping it is `kill -9`.
 pub(crate) struct Server {
     executor: Rc<LocalExecutor<'static>>,
+    /// Once it serves.
+    serving: Rc<OnceCell<Serving>>,
+    /// Of a durable one.
+    writing: Option<Rc<Writing>>,
+    log: Option<HubLog>,
+}
+
+struct Serving {
     shard: Shard<Clocks>,
     api: Rc<Api<Clocks>>,
 }
@@ -96,74 +106,159 @@ pub(crate) fn credentials() -> Result<Credentials, fanfare_websocket::Error> {
     })
 }
 
-impl Server {
-    pub(crate) fn start(
-        timeline: &Timeline,
-        skew: &Rc<Skew>,
-        seed: [u8; 32],
-        bounds: &Bounds,
-        witness: Option<Witness>,
-    ) -> Result<Self, fanfare_websocket::Error> {
-        let limits = Limits {
-            task_log_events: bounds.task_log_events,
-            user_log_events: bounds.user_log_events,
-            outbox_bytes: bounds.outbox_bytes,
-            log_bytes: bounds.log_bytes,
+/// What a server is made of.
+pub(crate) struct Start<'w> {
+    pub(crate) timeline: &'w Timeline,
+    pub(crate) skew: &'w Rc<Skew>,
+    pub(crate) seed: [u8; 32],
+    pub(crate) bounds: &'w Bounds,
+    pub(crate) witness: Option<Witness>,
+    pub(crate) credentials: Credentials,
+}
+
+impl Start<'_> {
+    fn limits(&self) -> Limits {
+        Limits {
+            task_log_events: self.bounds.task_log_events,
+            user_log_events: self.bounds.user_log_events,
+            outbox_bytes: self.bounds.outbox_bytes,
+            log_bytes: self.bounds.log_bytes,
             ..Limits::default()
-        };
-        let executor = Rc::new(LocalExecutor::new());
-        let clocks = Clocks {
-            timeline: timeline.clone(),
-            started: timeline.now(),
-            skew: Rc::clone(skew),
-            shown_ms: Cell::new(0),
-            witness,
-        };
-        let known = credentials()?;
-        let verify =
-            move |token: &fanfare_core::Token, now: Now| known.client(token.expose(), now.wall);
-        let hub = Hub::new(limits, seed);
-        let shard = Shard::new(hub, clocks, SocketLimits::default(), verify, &executor);
-        let api = Api::new(shard.clone(), credentials()?, ApiOptions::default());
-        Ok(Self {
-            executor,
-            shard,
-            api: Rc::new(api),
-        })
+        }
     }
 
-    /// Takes a connection.
+    fn clocks(&self) -> Clocks {
+        Clocks {
+            timeline: self.timeline.clone(),
+            started: self.timeline.now(),
+            skew: Rc::clone(self.skew),
+            shown_ms: Cell::new(0),
+            witness: self.witness.clone(),
+        }
+    }
+
+    /// A server that keeps all in memory. It serves at once.
+    pub(crate) fn in_memory(self) -> Server {
+        let executor = Rc::new(LocalExecutor::new());
+        let hub = Hub::new(self.limits(), self.seed);
+        let verify = verify(self.credentials.clone());
+        let (clocks, limits) = (self.clocks(), SocketLimits::default());
+        let shard = Shard::new(hub, clocks, limits, verify, &executor);
+        let serving = OnceCell::from(Serving::new(shard, self.credentials));
+        Server {
+            executor,
+            serving: Rc::new(serving),
+            writing: None,
+            log: None,
+        }
+    }
+
+    /// A server whose log is in the store of this machine. `started` is called when it serves, or does not.
+    pub(crate) fn durable(
+        self,
+        machine: &Rc<Machine>,
+        started: impl FnOnce(Result<(), String>) + 'static,
+    ) -> Result<Server, Unopened> {
+        let (log, writing) = machine.open()?;
+        let executor = Rc::new(LocalExecutor::new());
+        let serving = Rc::new(OnceCell::new());
+        let (limits, clocks, seed) = (self.limits(), self.clocks(), self.seed);
+        let (own, place) = (Rc::downgrade(&executor), Rc::clone(&serving));
+        let (machine, storage) = (Rc::clone(machine), log.clone());
+        let verify = verify(self.credentials.clone());
+        let credentials = self.credentials;
+        let start = async move {
+            let recalled = storage.recall(machine.is_in_doubt(), seed).await;
+            recalled.map_err(|error| error.to_string())?;
+            machine.recalled();
+            let rows = storage.meta().await.map_err(|error| error.to_string())?;
+            let hub = Hub::restore(limits, seed, &rows).map_err(|error| error.to_string())?;
+            let shard = {
+                let executor = own.upgrade().ok_or("it is gone")?;
+                let storage = Kept::new(storage, &machine);
+                let limits = SocketLimits::default();
+                Shard::with_storage(hub, storage, clocks, limits, verify, &executor)
+            };
+            let restored = shard.restored().await;
+            restored.map_err(|failure| format!("the first commit: {failure:?}"))?;
+            // Nobody else sets it.
+            let _ = place.set(Serving::new(shard, credentials));
+            Ok(())
+        };
+        executor.spawn(async move { started(start.await) }).detach();
+        Ok(Server {
+            executor,
+            serving,
+            writing: Some(writing),
+            log: Some(log),
+        })
+    }
+}
+
+fn verify(
+    known: Credentials,
+) -> impl Fn(&fanfare_core::Token, Now) -> Result<fanfare_core::Principal, fanfare_core::AuthError>
+{
+    move |token, now| known.client(token.expose(), now.wall)
+}
+
+impl Serving {
+    fn new(shard: Shard<Clocks>, credentials: Credentials) -> Self {
+        let api = Api::new(shard.clone(), credentials, ApiOptions::default());
+        Self {
+            shard,
+            api: Rc::new(api),
+        }
+    }
+}
+
+impl Server {
+    /// Whether it listens.
+    pub(crate) fn accepts(&self) -> bool {
+        self.serving.get().is_some()
+    }
+
+    /// Takes a connection, where it listens.
     pub(crate) fn accept(&self, stream: Stream) {
-        let served = serve(
-            stream,
-            self.shard.clone(),
-            Rc::clone(&self.api),
-            ListenerLimits::default(),
-        );
+        let Some(Serving { shard, api }) = self.serving.get() else {
+            return;
+        };
+        let limits = ListenerLimits::default();
+        let served = serve(stream, shard.clone(), Rc::clone(api), limits);
         self.executor.spawn(served).detach();
     }
 
     /// What its hub holds.
     pub(crate) fn held(&self) -> Held {
-        self.shard.with_hub(|hub, _| hub.held())
+        let serving = self.serving.get();
+        serving.map_or_else(Held::default, |it| it.shard.with_hub(|hub, _| hub.held()))
     }
 
     /// Does a piece of work. Whether there was any.
     pub(crate) fn tick(&self) -> bool {
-        self.executor.try_tick()
+        let writing = self.writing.as_ref();
+        self.executor.try_tick() || writing.is_some_and(|it| it.tick())
     }
 
     /// Begins to end in order; `ended` is called when it has, with whether nobody was left.
     pub(crate) fn drain(&self, ended: impl FnOnce(bool) + 'static) {
-        let shard = self.shard.clone();
+        let Some(Serving { shard, .. }) = self.serving.get() else {
+            return;
+        };
+        let (shard, log) = (shard.clone(), self.log.clone());
         let drained = async move {
-            ended(shard.drain(DRAIN_MS).await);
+            let in_time = shard.drain(DRAIN_MS).await;
+            if let Some(log) = log {
+                drop(log.end().await);
+            }
+            ended(in_time);
         };
         self.executor.spawn(drained).detach();
     }
 
     /// Tasks that ended in a panic.
     pub(crate) fn panics(&self) -> u64 {
-        self.shard.counters().panics
+        let serving = self.serving.get();
+        serving.map_or(0, |it| it.shard.counters().panics)
     }
 }

@@ -9,6 +9,7 @@ mod bunch;
 mod coverage;
 mod determinism;
 mod device;
+mod disk;
 mod fault;
 mod generate;
 mod history;
@@ -18,6 +19,7 @@ mod mutants;
 mod names;
 mod net;
 mod oracle;
+mod outside;
 mod panics;
 mod picture;
 mod plan;
@@ -26,6 +28,7 @@ mod publisher;
 mod replay;
 mod run;
 mod shrink;
+mod storage;
 mod story;
 mod tally;
 mod trace;
@@ -58,6 +61,8 @@ enum Subcommands {
         /// The seed
         seed: u64,
     },
+    /// Judges the real program over loopback TCP, with broken lines and `kill -9`, at the pace of the clock
+    Outside(outside::Outside),
     /// Looks for the shortest plan that fails as this one does
     Shrink(shrink::Shrink),
     /// Plants deliberate faults in the server, and says which oracle finds each
@@ -76,6 +81,7 @@ fn main() -> ExitCode {
             say(&plan.to_json(&story::tell(&plan).0));
             ExitCode::SUCCESS
         }
+        Subcommands::Outside(args) => outside::run(&args),
         Subcommands::Shrink(args) => shrink::run(&args),
         Subcommands::Mutants(args) => mutants::run(&args),
     }

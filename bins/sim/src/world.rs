@@ -7,22 +7,25 @@ use std::rc::Rc;
 
 use async_channel::Sender;
 use fanfare_core::{Held, Time};
-use fanfare_loopback::{Digest, task};
+use fanfare_loopback::{Crash, Digest, task};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
 use crate::coverage;
 use crate::device::{self, Command};
+use crate::disk::{DiskFault, Loss};
 use crate::fault;
 use crate::history::{Observation, Seen};
-use crate::machine::{Server, Witness};
+use crate::machine::{self, Server, Start, Witness};
 use crate::meter::Meter;
 use crate::net::Net;
 use crate::oracle::{BoundedMemory, Broken, Oracles, Sample};
+use crate::outside::Program;
 use crate::panics;
 use crate::plan::{Kind, Network, Plan, Step, Target, Token};
 use crate::presence::Presence;
 use crate::publisher::{self, Request};
+use crate::storage::{Machine, Unopened};
 use crate::tally::{self, Counts, Tally};
 
 /// Milliseconds after the faults, in which all that is owed has to come: the longest wait of a client, and a server's or a
@@ -36,12 +39,40 @@ const PROBE_MS: u64 = 200_000;
 const PROBED_MAX: usize = 20;
 /// Milliseconds in which everything can be read.
 const AUDIT_MS: u64 = 120_000;
+/// Milliseconds after which a server is started again whose store takes nothing more.
+const REPAIR_MS: u64 = 20_000;
 /// Milliseconds in which a server forgets who has left, and in which all can come.
 const EMPTY_MS: u64 = 30_000;
 /// Milliseconds from the end of a server to the start of the next.
 const RESTART_MS: u64 = 500;
 /// Pieces of work in one millisecond; more means that something goes round in circles.
 const WORK_MAX: u64 = 5_000_000;
+
+/// How long the phases after the faults last, in milliseconds from their end.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    roll: u64,
+    probe: u64,
+    healing: u64,
+    audit: u64,
+}
+
+const PACE: Pace = Pace {
+    roll: ROLL_MS,
+    probe: PROBE_MS,
+    healing: HEALING_MS,
+    audit: AUDIT_MS,
+};
+
+/// Against a real program everybody is told to come back, and nobody waits for what is due in minutes.
+const PACE_OUTSIDE: Pace = Pace {
+    roll: 1_000,
+    probe: 15_000,
+    healing: 25_000,
+    audit: 10_000,
+};
+/// Milliseconds between two looks whether a real program has ended.
+const LOOK_MS: u64 = 20;
 
 /// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +110,8 @@ struct World {
     /// The last publish of each publisher that insisted.
     insisted: RefCell<Vec<Option<Request>>>,
     lives: Cell<u64>,
+    /// Where a durable server runs.
+    machine: Option<Rc<Machine>>,
     witness: Option<Witness>,
     steps: RefCell<Counts>,
     taken: Cell<usize>,
@@ -96,10 +129,28 @@ pub(crate) fn watched(
     trace: &mut dyn FnMut(&Observation),
     witness: Option<Witness>,
 ) -> Report {
+    judged(plan, trace, witness, None)
+}
+
+/// The same with a real program, at the pace of the real clock.
+pub(crate) fn outside(
+    plan: &Plan,
+    program: Rc<Program>,
+    trace: &mut dyn FnMut(&Observation),
+) -> Report {
+    judged(plan, trace, None, Some(program))
+}
+
+fn judged(
+    plan: &Plan,
+    trace: &mut dyn FnMut(&Observation),
+    witness: Option<Witness>,
+    outside: Option<Rc<Program>>,
+) -> Report {
     // What others on this thread have reached.
     drop(coverage::take());
     let meter = Rc::<Meter>::default();
-    let world = meter.count(|| World::begin(plan, witness, Rc::clone(&meter)));
+    let world = meter.count(|| World::begin(plan, witness, outside, Rc::clone(&meter)));
     let mut judge = Judge {
         oracles: Oracles::new(plan.world.limits.clone()),
         memory: BoundedMemory::new(plan.world.limits.clone(), plan.world.devices.len()),
@@ -175,8 +226,13 @@ impl Judge<'_> {
 
 impl World {
     /// All is there, and the plan's steps wait for their time.
-    fn begin(plan: &Plan, witness: Option<Witness>, meter: Rc<Meter>) -> Rc<Self> {
-        let world = Rc::new(Self::new(plan.clone(), witness, meter));
+    fn begin(
+        plan: &Plan,
+        witness: Option<Witness>,
+        outside: Option<Rc<Program>>,
+        meter: Rc<Meter>,
+    ) -> Rc<Self> {
+        let world = Rc::new(Self::new(plan.clone(), witness, outside, meter));
         world.start_server();
         for timed in &plan.steps {
             let (this, step) = (Rc::downgrade(&world), timed.step.clone());
@@ -190,8 +246,13 @@ impl World {
         world
     }
 
-    fn new(plan: Plan, witness: Option<Witness>, meter: Rc<Meter>) -> Self {
-        let net = Net::new(plan.world.network.clone(), plan.seed);
+    fn new(
+        plan: Plan,
+        witness: Option<Witness>,
+        outside: Option<Rc<Program>>,
+        meter: Rc<Meter>,
+    ) -> Self {
+        let net = Net::new(plan.world.network.clone(), plan.seed, outside);
         let actors = LocalExecutor::new();
         let devices = plan
             .world
@@ -214,7 +275,11 @@ impl World {
             sender
         });
         let publishers: Vec<_> = publishers.collect();
+        let store = plan.world.store.as_ref();
+        let store = store.filter(|_| net.outside.is_none());
+        let machine = store.map(|keeping| Machine::new(&net.timeline, keeping, plan.seed));
         Self {
+            machine: machine.map(Rc::new),
             insisted: RefCell::new(vec![None; publishers.len()]),
             plan: Rc::new(plan),
             net,
@@ -230,40 +295,94 @@ impl World {
         }
     }
 
-    fn start_server(&self) {
+    fn start_server(self: &Rc<Self>) {
+        if let Some(program) = &self.net.outside {
+            if program.start() {
+                self.net.observe(Seen::Started);
+            }
+            return;
+        }
         self.lives.set(self.lives.get() + 1);
         self.net.renew_machine();
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ self.lives.get() << 32);
         let mut seed = [0; 32];
         random.fill(&mut seed);
-        let witness = self.witness.clone();
-        let (timeline, skew) = (&self.net.timeline, &self.net.skew);
-        match Server::start(timeline, skew, seed, &self.plan.world.limits, witness) {
-            Ok(server) => {
-                *self.net.server.borrow_mut() = Some(server);
-                self.net.observe(Seen::Started);
-                let ahead_ms = self.net.skew.ahead_ms(self.net.now());
-                self.net.observe(Seen::Clock { ahead_ms });
-            }
-            // Its key and secret are the simulation's own.
+        let credentials = match machine::credentials() {
+            Ok(credentials) => credentials,
+            // They are the simulation's own.
             Err(error) => unreachable!("the server does not start: {error}"),
+        };
+        let start = Start {
+            timeline: &self.net.timeline,
+            skew: &self.net.skew,
+            seed,
+            bounds: &self.plan.world.limits,
+            witness: self.witness.clone(),
+            credentials,
+        };
+        let Some(machine) = &self.machine else {
+            *self.net.server.borrow_mut() = Some(start.in_memory());
+            return self.started(Ok(()));
+        };
+        let (world, life) = (Rc::downgrade(self), self.lives.get());
+        let started = move |result| {
+            let Some(world) = world.upgrade() else { return };
+            let net = Rc::clone(&world.net);
+            // Not within the server's own work.
+            net.timeline.at(net.now(), move || {
+                if world.lives.get() == life && world.net.server.borrow().is_some() {
+                    world.started(result);
+                }
+            });
+        };
+        match start.durable(machine, started) {
+            Ok(server) => *self.net.server.borrow_mut() = Some(server),
+            Err(Unopened::Crashed) => {
+                self.net.observe(Seen::PowerLost);
+                self.restart();
+            }
+            Err(Unopened::Refused(error)) => self.started(Err(error.to_string())),
         }
     }
 
+    /// The server serves, or it does not and is started again. One that goes on refusing gets an empty disk.
+    fn started(self: &Rc<Self>, result: Result<(), String>) {
+        let Err(why) = result else {
+            self.net.observe(Seen::Started);
+            let ahead_ms = self.net.skew.ahead_ms(self.net.now());
+            return self.net.observe(Seen::Clock { ahead_ms });
+        };
+        let is_damaged = why.contains("damaged")
+            || why.contains("is not a Fanfare store")
+            || why.contains("has format");
+        self.net.observe(Seen::Unstarted { why });
+        let server = self.net.server.take();
+        if let Some(machine) = &self.machine {
+            machine.crash(Crash::Kept);
+            if is_damaged {
+                machine.renew();
+                self.net.observe(Seen::DiskRenewed);
+            }
+        }
+        drop(server);
+        self.restart();
+    }
+
     fn phases(self: &Rc<Self>, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        let pace = self.net.outside.as_ref().map_or(PACE, |_| PACE_OUTSIDE);
         let faults = Time::from_millis(self.plan.world.faults_ms);
         self.run_until(faults, judge)?;
         self.meter.count(|| self.heal());
-        self.run_until(faults.plus(ROLL_MS), judge)?;
+        self.run_until(faults.plus(pace.roll), judge)?;
         if self.plan.world.rolls {
             self.meter.count(|| self.drain());
         }
-        self.run_until(faults.plus(PROBE_MS), judge)?;
+        self.run_until(faults.plus(pace.probe), judge)?;
         self.meter.count(|| self.probe());
-        let healed = faults.plus(HEALING_MS);
+        let healed = faults.plus(pace.healing);
         self.run_until(healed, judge)?;
         let audit = self.meter.count(|| self.audit());
-        let audited = healed.plus(AUDIT_MS);
+        let audited = healed.plus(pace.audit);
         self.run_until(audited, judge)?;
         if !audit.is_finished() {
             return Err(Failure::Liveness(Broken {
@@ -273,6 +392,9 @@ impl World {
             }));
         }
         judge.oracles.end().map_err(Failure::Liveness)?;
+        if self.net.outside.is_some() {
+            return Ok(());
+        }
         self.empty(audited, judge)
     }
 
@@ -301,7 +423,10 @@ impl World {
     }
 
     fn sample(&self) -> Sample {
+        let machine = self.machine.as_ref();
+        let (disk, store) = machine.map_or((0, 0), |machine| machine.memory());
         Sample {
+            store,
             held: self
                 .net
                 .server
@@ -309,7 +434,7 @@ impl World {
                 .as_ref()
                 .map_or_else(Held::default, Server::held),
             lines: self.net.line_bytes(),
-            bytes: self.meter.bytes(),
+            bytes: self.meter.bytes() - i64::try_from(disk).unwrap_or(0),
         }
     }
 
@@ -329,6 +454,9 @@ impl World {
 
     /// Lets everything happen up to this time.
     fn run_until(&self, until: Time, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        if let Some(program) = &self.net.outside {
+            return self.run_in_time(program, until, judge);
+        }
         let mut work = 0;
         // Who is weighed all the time grows slow.
         let every = 16 * (1 + self.devices.len() / 64);
@@ -371,6 +499,33 @@ impl World {
         }
     }
 
+    /// Lets everything happen up to this time, when it is that time.
+    fn run_in_time(
+        &self,
+        program: &Program,
+        until: Time,
+        judge: &mut Judge<'_>,
+    ) -> Result<(), Failure> {
+        let timeline = &self.net.timeline;
+        loop {
+            while self.actors.try_tick() | program.tick() {}
+            judge.judge(self.net.take_seen())?;
+            if let Some(words) = program.failure() {
+                return Err(Failure::Panic(words));
+            }
+            let (now, next) = (program.now(), timeline.next());
+            if next.is_some_and(|next| next <= now.min(until)) {
+                timeline.step();
+                continue;
+            }
+            timeline.advance_to(now.min(until));
+            if now >= until {
+                return Ok(());
+            }
+            program.wait(&self.actors, next.map_or(until, |next| next.min(until)));
+        }
+    }
+
     /// A piece of work of the actors, and one of the server.
     fn tick(&self) -> bool {
         let actors = self.actors.try_tick();
@@ -390,6 +545,7 @@ impl World {
         });
         self.net.weather(Network::CALM);
         self.net.heal_machine();
+        self.repair();
         for device in 0..self.devices.len() {
             self.tell(device, Command::Token(Token::default()));
             if given_up.contains(&device) {
@@ -399,6 +555,10 @@ impl World {
                 self.tell(device, Command::ResumeReading);
             }
             self.tell(device, Command::Connect(crate::plan::Since::Positions));
+            if self.net.outside.is_some() {
+                // There is no time in which to find out that a line is dead.
+                self.tell(device, Command::Return);
+            }
         }
     }
 
@@ -513,7 +673,9 @@ impl World {
             }
             Step::Break { device, how } => self.net.break_line(*device, *how),
             Step::Weather { network } => self.net.weather(network.clone()),
-            Step::Crash {} => self.crash(),
+            Step::Crash {} => self.crash(None),
+            Step::PowerCut { loses } => self.crash(Some(*loses)),
+            Step::BadDisk { how } => self.bad_disk(*how),
             Step::Drain {} => self.drain(),
         }
     }
@@ -578,13 +740,57 @@ impl World {
         }
     }
 
-    fn crash(self: &Rc<Self>) {
+    /// Of the process, or of the machine with this loss.
+    fn crash(self: &Rc<Self>, loses: Option<Loss>) {
+        if let Some(program) = &self.net.outside {
+            if program.kill() {
+                self.net.observe(Seen::Crashed);
+                self.restart();
+            }
+            return;
+        }
         let Some(server) = self.net.server.take() else {
             return;
         };
         self.net.observe(Seen::Crashed);
+        if loses.is_some() {
+            self.net.observe(Seen::PowerLost);
+        }
+        match (&self.machine, loses) {
+            (Some(machine), None) => machine.crash(Crash::Kept),
+            (Some(machine), Some(loses)) => machine.lose_power(loses.into()),
+            (None, _) => {}
+        }
         drop(server);
         self.restart();
+    }
+
+    fn bad_disk(self: &Rc<Self>, how: DiskFault) {
+        let Some(machine) = &self.machine else { return };
+        if matches!(how, DiskFault::BitFlip { .. }) {
+            self.crash(None);
+        }
+        let ends = match (machine.fail(how), how) {
+            (Some(for_ms), _) => for_ms,
+            // Somebody looks after a server that takes nothing more.
+            (None, DiskFault::FsyncFails { .. } | DiskFault::WriteFails { .. }) => REPAIR_MS,
+            (None, _) => return,
+        };
+        let world = Rc::downgrade(self);
+        self.net.timeline.at(self.net.now().plus(ends), move || {
+            if let Some(world) = world.upgrade() {
+                world.repair();
+            }
+        });
+    }
+
+    /// The disk is as it should be, and a server whose store failed is started again.
+    fn repair(self: &Rc<Self>) {
+        let Some(machine) = &self.machine else { return };
+        machine.over();
+        if machine.has_failed() {
+            self.crash(None);
+        }
     }
 
     fn restart(self: &Rc<Self>) {
@@ -601,8 +807,13 @@ impl World {
     }
 
     fn drain(self: &Rc<Self>) {
+        if let Some(program) = self.net.outside.clone() {
+            return self.drain_outside(program);
+        }
         let server = self.net.server.borrow();
-        let Some(server) = &*server else { return };
+        let Some(server) = server.as_ref().filter(|it| it.accepts()) else {
+            return;
+        };
         self.net.observe(Seen::Drains);
         let (world, life) = (Rc::downgrade(self), self.lives.get());
         server.drain(move |in_time| {
@@ -610,11 +821,38 @@ impl World {
             let net = Rc::clone(&world.net);
             // Not within the server's own work.
             net.timeline.at(net.now(), move || {
-                if world.lives.get() == life && world.net.server.take().is_some() {
+                if world.lives.get() == life
+                    && let Some(server) = world.net.server.take()
+                {
+                    if let Some(machine) = &world.machine {
+                        machine.ended();
+                    }
+                    drop(server);
                     world.net.observe(Seen::Drained { in_time });
                     world.restart();
                 }
             });
         });
+    }
+
+    fn drain_outside(self: &Rc<Self>, program: Rc<Program>) {
+        if !program.terminate() {
+            return;
+        }
+        self.net.observe(Seen::Drains);
+        let (world, net) = (Rc::downgrade(self), Rc::clone(&self.net));
+        let ends = async move {
+            let in_time = loop {
+                match program.ended() {
+                    Some(in_time) => break in_time,
+                    None => net.sleep_ms(LOOK_MS).await,
+                }
+            };
+            net.observe(Seen::Drained { in_time });
+            if let Some(world) = world.upgrade() {
+                world.restart();
+            }
+        };
+        self.actors.spawn(ends).detach();
     }
 }

@@ -23,7 +23,9 @@ pub(crate) struct Sample {
     pub(crate) held: Held,
     /// Bytes in all lines.
     pub(crate) lines: usize,
-    /// Bytes that were allocated for the world and not given back, by the allocator's count.
+    /// Bytes that the store may have.
+    pub(crate) store: usize,
+    /// Bytes that were allocated for the world and not given back, by the allocator's count; without those of its disk.
     pub(crate) bytes: i64,
 }
 
@@ -53,7 +55,12 @@ impl BoundedMemory {
 
     /// At any moment.
     pub(crate) fn weigh(&mut self, sample: &Sample) -> Result<(), String> {
-        let Sample { held, lines, bytes } = *sample;
+        let Sample {
+            held,
+            lines,
+            store,
+            bytes,
+        } = *sample;
         let outbox = self.limits.outbox_bytes + OUTBOX_MORE;
         if held.outbox_bytes_max > outbox {
             let waits = held.outbox_bytes_max;
@@ -71,8 +78,10 @@ impl BoundedMemory {
         let connections = held.connections + self.devices;
         // A frame that waits in several outboxes is there once; an event's bytes are those on the wire too.
         let begun = *self.begun.get_or_insert(bytes);
-        let most =
-            REST + connections * CONNECTION + 2 * (held.outbox_bytes + held.log_bytes + lines);
+        let most = REST
+            + store
+            + connections * CONNECTION
+            + 2 * (held.outbox_bytes + held.log_bytes + lines);
         if bytes - begun > i64::try_from(most).unwrap_or(i64::MAX) {
             return Err(format!(
                 "{bytes} bytes are allocated, {begun} were in the beginning, and what is held explains {most}"
@@ -83,7 +92,9 @@ impl BoundedMemory {
 
     /// When all have left, and had time to be forgotten.
     pub(crate) fn quiet(&mut self, sample: &Sample) -> Result<(), String> {
-        let Sample { held, bytes, .. } = *sample;
+        let Sample {
+            held, store, bytes, ..
+        } = *sample;
         if (held.connections, held.outbox_bytes) != (0, 0) {
             return Err(format!(
                 "all have left, and {} connections with {} bytes are left",
@@ -91,7 +102,8 @@ impl BoundedMemory {
             ));
         }
         let devices = i64::try_from(self.devices).unwrap_or(i64::MAX);
-        let slack = QUIET + devices.saturating_mul(QUIET_DEVICE);
+        let slack =
+            QUIET + i64::try_from(store).unwrap_or(i64::MAX) + devices.saturating_mul(QUIET_DEVICE);
         match self.baseline {
             Some(before) if bytes > before.saturating_add(slack) => Err(format!(
                 "{bytes} bytes are allocated when all have left, and {before} were the time before"
@@ -123,6 +135,7 @@ mod tests {
                 log_bytes: 40_000,
             },
             lines: 100,
+            store: 0,
             bytes: 1 << 20,
         };
         let mut oracle = BoundedMemory::new(limits, 2);

@@ -1,6 +1,6 @@
 //! What becomes of what was published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -74,9 +74,12 @@ struct Answer {
     content: String,
 }
 
-/// One id is one event: every retry is told the first, and nobody gets it as another.
+/// One id is one event: every retry is told the first, and nobody gets it as another. The ids of events that are not kept end with
+/// the server.
 #[derive(Default)]
 pub(super) struct NotDoubled {
+    /// Of events that are not kept.
+    fleeting: BTreeSet<String>,
     /// By its id: what answers said, and whether one of them was the first. A server without a store knows no id of before
     /// its start, and a room that begins anew has other numbers.
     answers: BTreeMap<String, Vec<Answer>>,
@@ -142,11 +145,21 @@ impl Oracle for NotDoubled {
                     .entry(*number)
                     .or_insert_with(|| body.to_string());
             }
+            Seen::Started => {
+                for id in std::mem::take(&mut self.fleeting) {
+                    self.answers.remove(&id);
+                }
+            }
             Seen::Published {
                 number,
                 status: 200,
                 body,
-            } if body["id"].is_string() => return self.answered(*number, body),
+            } if body["id"].is_string() => {
+                if known.is_ephemeral(*number) {
+                    self.fleeting.insert(text(body, "/id").to_owned());
+                }
+                return self.answered(*number, body);
+            }
             Seen::Received { conn, frame } => {
                 for (room, seq) in kept(frame) {
                     let epoch = known.epoch(*conn, room).unwrap_or_default();
