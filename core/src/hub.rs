@@ -317,8 +317,9 @@ impl Hub {
 
     /// Hands a new entry to everybody who gets it.
     fn told(&mut self, now: Now, entry: &Arc<Entry>) {
-        self.fan_out(now, entry);
+        // First: who falls behind by this entry reads all its rooms from here on, by their new epochs.
         self.tell_evicted(now);
+        self.fan_out(now, entry);
         self.wake_subscribers(now);
     }
 

@@ -640,9 +640,13 @@ impl World {
                 bytes,
                 insists,
                 dies,
+                notify,
             } => {
                 let mut request = self.request(*publisher, to, kind, *bytes, *insists);
                 request.dies = *dies;
+                if let Some(notify) = notify {
+                    request.body["notify"] = json!(notify);
+                }
                 if *insists && let Some(last) = self.insisted.borrow_mut().get_mut(*publisher) {
                     *last = Some(request.clone());
                 }
