@@ -160,7 +160,9 @@ fn judged(
         presence: Presence::default(),
         trace,
     };
+    panics::within(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| world.phases(&mut judge)));
+    panics::within(false);
     let failure = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
