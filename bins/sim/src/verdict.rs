@@ -109,12 +109,6 @@ pub(crate) fn promise(oracle: &str) -> &'static str {
         "drained" => {
             "who is there when a server drains is told when to come back, and all are gone in time"
         }
-        "same_moment" => {
-            "what a connection is told of a task is what the events up to there made of it"
-        }
-        "offline" => {
-            "a device without a position gets what it has not acknowledged, and nothing else"
-        }
         "panic" => "no input and no fault makes the server panic",
         _ => "",
     }
