@@ -374,6 +374,7 @@ pub(crate) fn publish(random: &mut Rng, world: &Setting) -> Step {
         bytes: pick(random, &[0, 0, 60, 900]).unwrap_or(0),
         insists: random.bool(),
         dies: random.u8(..12) == 0,
+        notify: (random.u8(..6) == 0).then(|| random.bool()),
     }
 }
 

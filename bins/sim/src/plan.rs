@@ -240,6 +240,9 @@ pub(crate) enum Step {
         /// Whether it is gone before it could have an answer.
         #[serde(default, skip_serializing_if = "is_false")]
         dies: bool,
+        /// Whether it counts as a notification, where it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notify: Option<bool>,
     },
     /// The publisher's last publish that insisted, once more; with other content, where it lies.
     Repeat {

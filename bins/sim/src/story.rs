@@ -440,6 +440,7 @@ mod tests {
                 bytes: 0,
                 insists: true,
                 dies: false,
+                notify: None,
             },
             Step::Repeat {
                 publisher,

@@ -164,7 +164,9 @@ fn judged(
         presence: Presence::default(),
         trace,
     };
+    panics::within(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| world.phases(&mut judge)));
+    panics::within(false);
     let failure = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
@@ -642,9 +644,13 @@ impl World {
                 bytes,
                 insists,
                 dies,
+                notify,
             } => {
                 let mut request = self.request(*publisher, to, kind, *bytes, *insists);
                 request.dies = *dies;
+                if let Some(notify) = notify {
+                    request.body["notify"] = json!(notify);
+                }
                 if *insists && let Some(last) = self.insisted.borrow_mut().get_mut(*publisher) {
                     *last = Some(request.clone());
                 }
