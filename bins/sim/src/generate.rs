@@ -131,6 +131,7 @@ fn setting(random: &mut Rng) -> Setting {
         publishers: random.u32(1..=5),
         devices,
         network: network(random),
+        direct: random.bool(),
         rolls: random.u8(..3) == 0,
         limits: Bounds {
             task_log_events: pick(random, &[1_000, 8, 40]).unwrap_or(40),

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use fanfare_core::{Held, Hub, Limits, Now, Time, Wall};
+use async_channel::{Receiver, Sender};
+use fanfare_core::{Endpoint, Held, Hub, Limits, Now, Open, Time, Wall};
 use fanfare_loopback::{Stream, Timeline};
 use fanfare_websocket::{
     Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Passes, Platform, Shard, SocketLimits,
@@ -11,7 +12,9 @@ use fanfare_websocket::{
 };
 use smol::LocalExecutor;
 
+use crate::direct::{self, Ports, Said};
 use crate::plan::Bounds;
+use crate::wire::Frame;
 
 /// The wall clock's time when a world begins: 2026-01-01, 00:00 UTC.
 pub(crate) const BEGINNING: Wall = Wall::from_unix_millis(1_767_225_600_000);
@@ -19,6 +22,8 @@ pub(crate) const API_KEY: &str = "the key of all back ends of the simulation";
 const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
 /// Milliseconds that clients have to leave when a server drains.
 const DRAIN_MS: u64 = 10_000;
+/// Milliseconds between two looks at whether all have left.
+const DRAIN_LOOK_MS: u64 = 50;
 
 /// How wrong a machine's wall clock is. It goes on being so when a server on it is started anew.
 #[derive(Debug, Default)]
@@ -50,6 +55,7 @@ pub(crate) struct Clocks {
     skew: Rc<Skew>,
     shown_ms: Cell<u64>,
     witness: Option<Witness>,
+    ports: Rc<Ports>,
 }
 
 /// Sees everything that passes between a server's shard and its hub.
@@ -75,6 +81,7 @@ impl Platform for Clocks {
     }
 
     fn watch(&self, _now: Now, passes: Passes<'_>) {
+        self.ports.watch(passes);
         if let Some(witness) = &self.witness {
             witness(self.timeline.now(), passes);
         }
@@ -83,9 +90,13 @@ impl Platform for Clocks {
 
 /// A server that runs. Dropping it is `kill -9`.
 pub(crate) struct Server {
+    timeline: Timeline,
     executor: Rc<LocalExecutor<'static>>,
     shard: Shard<Clocks>,
     api: Rc<Api<Clocks>>,
+    /// Of connections without bytes.
+    ports: Rc<Ports>,
+    credentials: Credentials,
 }
 
 /// Who may: the same in every life of the server.
@@ -112,12 +123,14 @@ impl Server {
             ..Limits::default()
         };
         let executor = Rc::new(LocalExecutor::new());
+        let ports = Rc::<Ports>::default();
         let clocks = Clocks {
             timeline: timeline.clone(),
             started: timeline.now(),
             skew: Rc::clone(skew),
             shown_ms: Cell::new(0),
             witness,
+            ports: Rc::clone(&ports),
         };
         let known = credentials()?;
         let verify =
@@ -126,9 +139,12 @@ impl Server {
         let shard = Shard::new(hub, clocks, SocketLimits::default(), verify, &executor);
         let api = Api::new(shard.clone(), credentials()?, ApiOptions::default());
         Ok(Self {
+            timeline: timeline.clone(),
             executor,
             shard,
             api: Rc::new(api),
+            ports,
+            credentials: credentials()?,
         })
     }
 
@@ -143,6 +159,27 @@ impl Server {
         self.executor.spawn(served).detach();
     }
 
+    /// Takes a connection without bytes, or refuses it as the HTTP API would.
+    pub(crate) fn accept_directly(
+        &self,
+        mut open: Open,
+        token: &str,
+        said: Receiver<Said>,
+        frames: Sender<Frame>,
+    ) -> Result<(), u16> {
+        let principal = self.credentials.client(token, self.shard.now().wall);
+        let principal = principal.map_err(|_| 401_u16)?;
+        match &open.endpoint {
+            Endpoint::Task(task) if !principal.may_join(*task) => return Err(403),
+            Endpoint::Task(_) | Endpoint::Notifications | Endpoint::Bus(_) => {}
+        }
+        open.principal = Some(principal);
+        let (shard, ports) = (self.shard.clone(), Rc::clone(&self.ports));
+        let served = direct::serve(shard, ports, open, said, frames);
+        self.executor.spawn(served).detach();
+        Ok(())
+    }
+
     /// What its hub holds.
     pub(crate) fn held(&self) -> Held {
         self.shard.with_hub(|hub, _| hub.held())
@@ -155,9 +192,18 @@ impl Server {
 
     /// Begins to end in order; `ended` is called when it has, with whether nobody was left.
     pub(crate) fn drain(&self, ended: impl FnOnce(bool) + 'static) {
-        let shard = self.shard.clone();
+        let (shard, timeline) = (self.shard.clone(), self.timeline.clone());
         let drained = async move {
-            ended(shard.drain(DRAIN_MS).await);
+            let deadline = shard.now().time.plus(DRAIN_MS);
+            let in_time = shard.drain(DRAIN_MS).await;
+            // Connections without bytes are known to the hub only.
+            let left = || shard.with_hub(|hub, _| hub.connections());
+            while left() > 0 && shard.now().time < deadline {
+                timeline
+                    .sleep_until(timeline.now().plus(DRAIN_LOOK_MS))
+                    .await;
+            }
+            ended(in_time && left() == 0);
         };
         self.executor.spawn(drained).detach();
     }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use fanfare_core::Time;
+use fanfare_core::{Open, Time};
 use fanfare_loopback::{Conditions, Direction, Line, Stream, Timeline};
 
+use crate::direct::{self, Direct};
 use crate::history::{Observation, Seen};
+use crate::link::Between;
 use crate::machine::{Server, Skew};
 use crate::plan::{Fault, Network};
 use crate::tally::Counts;
@@ -29,7 +31,7 @@ pub(crate) struct Net {
     pub(crate) server: RefCell<Option<Server>>,
     network: RefCell<Network>,
     /// The last line of each device.
-    lines: RefCell<BTreeMap<usize, Line>>,
+    lines: RefCell<BTreeMap<usize, Between>>,
     seed: u64,
     /// Each node draws from its own, so that what is taken out of a plan changes little for the others.
     random: RefCell<BTreeMap<Node, fastrand::Rng>>,
@@ -134,9 +136,36 @@ impl Net {
             None => return Err(io::ErrorKind::ConnectionRefused.into()),
         }
         if let Node::Device(device) = node {
+            let line = Between::Bytes(line);
             self.lines.borrow_mut().insert(device, line);
         }
         Ok(ours)
+    }
+
+    /// Connects a device without bytes; the connection can be broken later. A refusal has the status that HTTP would have.
+    pub(crate) async fn connect_directly(
+        &self,
+        device: usize,
+        open: Open,
+        token: &str,
+    ) -> io::Result<Result<Direct, u16>> {
+        let conditions = self.conditions();
+        let (from, to) = (*conditions.latency_ms.start(), *conditions.latency_ms.end());
+        self.sleep_ms(from + self.draw(Node::Device(device), to - from + 1))
+            .await;
+        let accepts = self.accepts_from.get().max(self.paused_until.get());
+        self.timeline.sleep_until(accepts).await;
+        let server = self.server.borrow();
+        let Some(server) = &*server else {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        let (direct, line, said, frames) = direct::open(conditions.window_bytes);
+        if let Err(status) = server.accept_directly(open, token, said, frames) {
+            return Ok(Err(status));
+        }
+        let line = Between::Direct(line);
+        self.lines.borrow_mut().insert(device, line);
+        Ok(Ok(direct))
     }
 
     /// Breaks a device's line.
@@ -167,7 +196,7 @@ impl Net {
 
     /// Bytes in the lines of all devices.
     pub(crate) fn line_bytes(&self) -> usize {
-        self.lines.borrow().values().map(Line::held).sum()
+        self.lines.borrow().values().map(Between::held).sum()
     }
 
     /// What clogged or stalled goes on.

@@ -33,6 +33,9 @@ pub(crate) struct Setting {
     pub(crate) devices: Vec<Device>,
     pub(crate) network: Network,
     pub(crate) limits: Bounds,
+    /// Whether devices are connected without bytes: frames come as they leave the hub.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) direct: bool,
     /// Whether the server ends in order and starts again when all is well.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) rolls: bool,

@@ -413,10 +413,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let bytes: Vec<u8> = slices
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect();
+        // What finds no room now is not copied, or a slow line costs the square of what waits for it.
+        let most = self.writes.borrow().room().max(1);
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
+        let bytes: Vec<u8> = bytes.take(most).collect();
         self.poll_write(cx, &bytes)
     }
 
