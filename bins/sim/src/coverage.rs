@@ -79,6 +79,12 @@ pub(crate) fn report(marks: &Counts, tally: &Tally) -> Coverage {
     }
 }
 
+/// The names of all faults.
+#[cfg(test)]
+pub(crate) fn faults() -> impl Iterator<Item = &'static str> {
+    known::FAULTS.iter().map(|(fault, _)| *fault)
+}
+
 /// The names that an enum has in JSON.
 fn variants<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
     struct Names<'n>(&'n mut &'static [&'static str]);

@@ -550,6 +550,7 @@ impl Device {
             tasks.sort_unstable();
             TaskGrant::Only(tasks)
         });
+        let exp = exp + self.net.ahead_ms() / 1_000;
         let claims = Claims::new(UserId::new(self.about.user), exp, grant);
         self.credentials.issue(&claims)
     }

@@ -19,7 +19,7 @@ use crate::wire::Frame;
 /// The wall clock's time when a world begins: 2026-01-01, 00:00 UTC.
 pub(crate) const BEGINNING: Wall = Wall::from_unix_millis(1_767_225_600_000);
 pub(crate) const API_KEY: &str = "the key of all back ends of the simulation";
-const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
+pub(crate) const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
 /// Milliseconds that clients have to leave when a server drains.
 const DRAIN_MS: u64 = 10_000;
 /// Milliseconds between two looks at whether all have left.

@@ -20,6 +20,7 @@ mod mutants;
 mod names;
 mod net;
 mod oracle;
+mod outside;
 mod panics;
 mod picture;
 mod plan;
@@ -60,6 +61,8 @@ enum Subcommands {
         /// The seed
         seed: u64,
     },
+    /// Judges the real program over loopback TCP, with broken lines and `kill -9`, at the pace of the clock
+    Outside(outside::Outside),
     /// Looks for the shortest plan that fails as this one does
     Shrink(shrink::Shrink),
     /// Plants deliberate faults in the server, and says which oracle finds each
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
             say(&plan.to_json(&story::tell(&plan).0));
             ExitCode::SUCCESS
         }
+        Subcommands::Outside(args) => outside::run(&args),
         Subcommands::Shrink(args) => shrink::run(&args),
         Subcommands::Mutants(args) => mutants::run(&args),
     }

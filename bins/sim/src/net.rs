@@ -12,6 +12,7 @@ use crate::direct::{self, Direct};
 use crate::history::{Observation, Seen};
 use crate::link::Between;
 use crate::machine::{Server, Skew};
+use crate::outside::Program;
 use crate::plan::{Fault, Network};
 use crate::tally::Counts;
 
@@ -29,6 +30,8 @@ pub(crate) struct Net {
     pub(crate) timeline: Timeline,
     /// While it runs.
     pub(crate) server: RefCell<Option<Server>>,
+    /// The real program, where that is what is judged.
+    pub(crate) outside: Option<Rc<Program>>,
     network: RefCell<Network>,
     /// The last line of each device.
     lines: RefCell<BTreeMap<usize, Between>>,
@@ -48,8 +51,9 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(crate) fn new(network: Network, seed: u64) -> Rc<Self> {
+    pub(crate) fn new(network: Network, seed: u64, outside: Option<Rc<Program>>) -> Rc<Self> {
         Rc::new(Self {
+            outside,
             timeline: Timeline::default(),
             server: RefCell::new(None),
             network: RefCell::new(network),
@@ -128,6 +132,13 @@ impl Net {
         self.sleep_ms(from + self.draw(node, to - from + 1)).await;
         let seed = self.draw(node, u64::MAX);
         let (ours, theirs, line) = Line::open(&self.timeline, conditions, seed);
+        if let Some(program) = &self.outside {
+            if !program.accept(theirs) {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
+            self.keep_line(node, line);
+            return Ok(ours);
+        }
         match &*self.server.borrow() {
             Some(_) if self.now() < self.accepts_from.get() => {
                 self.waiting.borrow_mut().push(theirs);
@@ -135,11 +146,21 @@ impl Net {
             Some(server) => server.accept(theirs),
             None => return Err(io::ErrorKind::ConnectionRefused.into()),
         }
+        self.keep_line(node, line);
+        Ok(ours)
+    }
+
+    fn keep_line(&self, node: Node, line: Line) {
         if let Node::Device(device) = node {
             let line = Between::Bytes(line);
             self.lines.borrow_mut().insert(device, line);
         }
-        Ok(ours)
+    }
+
+    /// Milliseconds by which the clock that tokens are judged by is ahead of this world's.
+    pub(crate) fn ahead_ms(&self) -> u64 {
+        let program = self.outside.as_ref();
+        program.map_or(0, |program| program.ahead_ms())
     }
 
     /// Connects a device without bytes; the connection can be broken later. A refusal has the status that HTTP would have.

@@ -112,6 +112,13 @@ impl Oracles {
     }
 }
 
+/// What they are called.
+#[cfg(test)]
+pub(crate) fn names() -> Vec<&'static str> {
+    let all = Oracles::new(Bounds::default());
+    all.oracles.iter().map(|oracle| oracle.name()).collect()
+}
+
 /// The rooms of an event with its number in each; none of what is no event.
 fn rooms(frame: &Value) -> impl Iterator<Item = (&str, u64)> {
     let rooms = frame["rooms"].as_object().into_iter().flatten();

@@ -94,7 +94,67 @@ pub(crate) fn promise(oracle: &str) -> &'static str {
         "acked" => "a cursor never goes back, and only a device has one",
         "unread" => "after one event all of a user's devices are told one count, that of the inbox",
         "answered" => "every message and every publish gets one answer",
+        "rights" => {
+            "nothing takes effect without a right: after a token's end, a right's loss, a disconnection"
+        }
+        "trim" => "a log has all that is not over its limit, without a hole, and under its number",
+        "bounded_memory" => {
+            "what is held is bounded, and when all have left nothing of them is left"
+        }
+        "not_delayed" => "when all is well, events come at once, whatever others do",
+        "drained" => {
+            "who is there when a server drains is told when to come back, and all are gone in time"
+        }
         "panic" => "no input and no fault makes the server panic",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{coverage, oracle};
+
+    const DOCUMENT: &str = include_str!("../../../docs/simulation.md");
+
+    /// What stands in the first column of the tables below a heading.
+    fn listed(heading: &str) -> Vec<&'static str> {
+        let (_, section) = DOCUMENT.split_once(heading).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        let names = section.lines().filter(|line| line.starts_with("| "));
+        names
+            .flat_map(|line| line.split('`').skip(1).step_by(2))
+            .collect()
+    }
+
+    #[test]
+    fn each_oracle_has_its_promise_here_and_in_the_document() {
+        let listed = listed("## The judges");
+        for oracle in oracle::names() {
+            assert!(
+                listed.contains(&oracle),
+                "{oracle} is not in docs/simulation.md"
+            );
+            assert_ne!(promise(oracle), "", "{oracle}");
+        }
+    }
+
+    #[test]
+    fn each_fault_is_in_the_document() {
+        let listed = listed("## The faults");
+        for fault in coverage::faults() {
+            assert!(
+                listed.contains(&fault),
+                "{fault} is not in docs/simulation.md"
+            );
+        }
+    }
+
+    #[test]
+    fn each_exit_code_is_in_the_document() {
+        for line in EXIT_CODES.lines().skip(1) {
+            let code = line.split_whitespace().next().unwrap();
+            assert!(DOCUMENT.contains(&format!("| {code} |")), "{code}");
+        }
     }
 }

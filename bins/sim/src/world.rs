@@ -19,6 +19,7 @@ use crate::machine::{Server, Witness};
 use crate::meter::Meter;
 use crate::net::Net;
 use crate::oracle::{BoundedMemory, Broken, Oracles, Sample};
+use crate::outside::Program;
 use crate::panics;
 use crate::plan::{Kind, Network, Plan, Step, Target, Token};
 use crate::presence::Presence;
@@ -44,6 +45,32 @@ const EMPTY_MS: u64 = 30_000;
 const RESTART_MS: u64 = 500;
 /// Pieces of work in one millisecond; more means that something goes round in circles.
 const WORK_MAX: u64 = 5_000_000;
+
+/// How long the phases after the faults last, in milliseconds from their end.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    roll: u64,
+    probe: u64,
+    healing: u64,
+    audit: u64,
+}
+
+const PACE: Pace = Pace {
+    roll: ROLL_MS,
+    probe: PROBE_MS,
+    healing: HEALING_MS,
+    audit: AUDIT_MS,
+};
+
+/// Against a real program everybody is told to come back, and nobody waits for what is due in minutes.
+const PACE_OUTSIDE: Pace = Pace {
+    roll: 1_000,
+    probe: 15_000,
+    healing: 25_000,
+    audit: 10_000,
+};
+/// Milliseconds between two looks whether a real program has ended.
+const LOOK_MS: u64 = 20;
 
 /// Why a run failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,10 +125,28 @@ pub(crate) fn watched(
     trace: &mut dyn FnMut(&Observation),
     witness: Option<Witness>,
 ) -> Report {
+    judged(plan, trace, witness, None)
+}
+
+/// The same with a real program, at the pace of the real clock.
+pub(crate) fn outside(
+    plan: &Plan,
+    program: Rc<Program>,
+    trace: &mut dyn FnMut(&Observation),
+) -> Report {
+    judged(plan, trace, None, Some(program))
+}
+
+fn judged(
+    plan: &Plan,
+    trace: &mut dyn FnMut(&Observation),
+    witness: Option<Witness>,
+    outside: Option<Rc<Program>>,
+) -> Report {
     // What others on this thread have reached.
     drop(coverage::take());
     let meter = Rc::<Meter>::default();
-    let world = meter.count(|| World::begin(plan, witness, Rc::clone(&meter)));
+    let world = meter.count(|| World::begin(plan, witness, outside, Rc::clone(&meter)));
     let mut judge = Judge {
         oracles: Oracles::new(plan.world.limits.clone()),
         memory: BoundedMemory::new(plan.world.limits.clone(), plan.world.devices.len()),
@@ -177,8 +222,13 @@ impl Judge<'_> {
 
 impl World {
     /// All is there, and the plan's steps wait for their time.
-    fn begin(plan: &Plan, witness: Option<Witness>, meter: Rc<Meter>) -> Rc<Self> {
-        let world = Rc::new(Self::new(plan.clone(), witness, meter));
+    fn begin(
+        plan: &Plan,
+        witness: Option<Witness>,
+        outside: Option<Rc<Program>>,
+        meter: Rc<Meter>,
+    ) -> Rc<Self> {
+        let world = Rc::new(Self::new(plan.clone(), witness, outside, meter));
         world.start_server();
         for timed in &plan.steps {
             let (this, step) = (Rc::downgrade(&world), timed.step.clone());
@@ -192,8 +242,13 @@ impl World {
         world
     }
 
-    fn new(plan: Plan, witness: Option<Witness>, meter: Rc<Meter>) -> Self {
-        let net = Net::new(plan.world.network.clone(), plan.seed);
+    fn new(
+        plan: Plan,
+        witness: Option<Witness>,
+        outside: Option<Rc<Program>>,
+        meter: Rc<Meter>,
+    ) -> Self {
+        let net = Net::new(plan.world.network.clone(), plan.seed, outside);
         let actors = LocalExecutor::new();
         let devices = plan
             .world
@@ -234,6 +289,12 @@ impl World {
     }
 
     fn start_server(&self) {
+        if let Some(program) = &self.net.outside {
+            if program.start() {
+                self.net.observe(Seen::Started);
+            }
+            return;
+        }
         self.lives.set(self.lives.get() + 1);
         self.net.renew_machine();
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ self.lives.get() << 32);
@@ -254,19 +315,20 @@ impl World {
     }
 
     fn phases(self: &Rc<Self>, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        let pace = self.net.outside.as_ref().map_or(PACE, |_| PACE_OUTSIDE);
         let faults = Time::from_millis(self.plan.world.faults_ms);
         self.run_until(faults, judge)?;
         self.meter.count(|| self.heal());
-        self.run_until(faults.plus(ROLL_MS), judge)?;
+        self.run_until(faults.plus(pace.roll), judge)?;
         if self.plan.world.rolls {
             self.meter.count(|| self.drain());
         }
-        self.run_until(faults.plus(PROBE_MS), judge)?;
+        self.run_until(faults.plus(pace.probe), judge)?;
         self.meter.count(|| self.probe());
-        let healed = faults.plus(HEALING_MS);
+        let healed = faults.plus(pace.healing);
         self.run_until(healed, judge)?;
         let audit = self.meter.count(|| self.audit());
-        let audited = healed.plus(AUDIT_MS);
+        let audited = healed.plus(pace.audit);
         self.run_until(audited, judge)?;
         if !audit.is_finished() {
             return Err(Failure::Liveness(Broken {
@@ -276,6 +338,9 @@ impl World {
             }));
         }
         judge.oracles.end().map_err(Failure::Liveness)?;
+        if self.net.outside.is_some() {
+            return Ok(());
+        }
         self.empty(audited, judge)
     }
 
@@ -332,6 +397,9 @@ impl World {
 
     /// Lets everything happen up to this time.
     fn run_until(&self, until: Time, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        if let Some(program) = &self.net.outside {
+            return self.run_in_time(program, until, judge);
+        }
         let mut work = 0;
         // Who is weighed all the time grows slow.
         let every = 16 * (1 + self.devices.len() / 64);
@@ -374,6 +442,33 @@ impl World {
         }
     }
 
+    /// Lets everything happen up to this time, when it is that time.
+    fn run_in_time(
+        &self,
+        program: &Program,
+        until: Time,
+        judge: &mut Judge<'_>,
+    ) -> Result<(), Failure> {
+        let timeline = &self.net.timeline;
+        loop {
+            while self.actors.try_tick() | program.tick() {}
+            judge.judge(self.net.take_seen())?;
+            if let Some(words) = program.failure() {
+                return Err(Failure::Panic(words));
+            }
+            let (now, next) = (program.now(), timeline.next());
+            if next.is_some_and(|next| next <= now.min(until)) {
+                timeline.step();
+                continue;
+            }
+            timeline.advance_to(now.min(until));
+            if now >= until {
+                return Ok(());
+            }
+            program.wait(&self.actors, next.map_or(until, |next| next.min(until)));
+        }
+    }
+
     /// A piece of work of the actors, and one of the server.
     fn tick(&self) -> bool {
         let actors = self.actors.try_tick();
@@ -402,6 +497,10 @@ impl World {
                 self.tell(device, Command::ResumeReading);
             }
             self.tell(device, Command::Connect(crate::plan::Since::Positions));
+            if self.net.outside.is_some() {
+                // There is no time in which to find out that a line is dead.
+                self.tell(device, Command::Return);
+            }
         }
     }
 
@@ -578,6 +677,13 @@ impl World {
     }
 
     fn crash(self: &Rc<Self>) {
+        if let Some(program) = &self.net.outside {
+            if program.kill() {
+                self.net.observe(Seen::Crashed);
+                self.restart();
+            }
+            return;
+        }
         let Some(server) = self.net.server.take() else {
             return;
         };
@@ -600,6 +706,9 @@ impl World {
     }
 
     fn drain(self: &Rc<Self>) {
+        if let Some(program) = self.net.outside.clone() {
+            return self.drain_outside(program);
+        }
         let server = self.net.server.borrow();
         let Some(server) = &*server else { return };
         self.net.observe(Seen::Drains);
@@ -615,5 +724,26 @@ impl World {
                 }
             });
         });
+    }
+
+    fn drain_outside(self: &Rc<Self>, program: Rc<Program>) {
+        if !program.terminate() {
+            return;
+        }
+        self.net.observe(Seen::Drains);
+        let (world, net) = (Rc::downgrade(self), Rc::clone(&self.net));
+        let ends = async move {
+            let in_time = loop {
+                match program.ended() {
+                    Some(in_time) => break in_time,
+                    None => net.sleep_ms(LOOK_MS).await,
+                }
+            };
+            net.observe(Seen::Drained { in_time });
+            if let Some(world) = world.upgrade() {
+                world.restart();
+            }
+        };
+        self.actors.spawn(ends).detach();
     }
 }
