@@ -125,11 +125,18 @@ impl Net {
         }
     }
 
+    /// A way to the server takes its time.
+    async fn way(&self, node: Node) {
+        let latency = self.conditions().latency_ms;
+        let (from, to) = (*latency.start(), *latency.end());
+        self.sleep_ms(from + self.draw(node, to - from + 1)).await;
+    }
+
     /// Connects to the server; a device's line can be broken later.
     pub(crate) async fn connect(&self, node: Node) -> io::Result<Stream> {
+        self.way(node).await;
+        // The weather may have changed meanwhile.
         let conditions = self.conditions();
-        let (from, to) = (*conditions.latency_ms.start(), *conditions.latency_ms.end());
-        self.sleep_ms(from + self.draw(node, to - from + 1)).await;
         let seed = self.draw(node, u64::MAX);
         let (ours, theirs, line) = Line::open(&self.timeline, conditions, seed);
         if let Some(program) = &self.outside {
@@ -170,17 +177,14 @@ impl Net {
         open: Open,
         token: &str,
     ) -> io::Result<Result<Direct, u16>> {
-        let conditions = self.conditions();
-        let (from, to) = (*conditions.latency_ms.start(), *conditions.latency_ms.end());
-        self.sleep_ms(from + self.draw(Node::Device(device), to - from + 1))
-            .await;
+        self.way(Node::Device(device)).await;
         let accepts = self.accepts_from.get().max(self.paused_until.get());
         self.timeline.sleep_until(accepts).await;
         let server = self.server.borrow();
         let Some(server) = &*server else {
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
-        let (direct, line, said, frames) = direct::open(conditions.window_bytes);
+        let (direct, line, said, frames) = direct::open(self.conditions().window_bytes);
         if let Err(status) = server.accept_directly(open, token, said, frames) {
             return Ok(Err(status));
         }
