@@ -317,8 +317,14 @@ impl Hub {
 
     /// Hands a new entry to everybody who gets it.
     fn told(&mut self, now: Now, entry: &Arc<Entry>) {
+        // First: who falls behind by this entry reads all its rooms from here on, by their new epochs.
+        if !planted!(EvictionToldLate) {
+            self.tell_evicted(now);
+        }
         self.fan_out(now, entry);
-        self.tell_evicted(now);
+        if planted!(EvictionToldLate) {
+            self.tell_evicted(now);
+        }
         self.wake_subscribers(now);
     }
 

@@ -154,8 +154,12 @@ impl Inboxes {
             return;
         }
         self.with(user, kept, |inbox| {
-            inbox.unread = unread.into();
-            inbox.devices = devices;
+            if !planted!(StoredUnreadForgotten) {
+                inbox.unread = unread.into();
+            }
+            if !planted!(StoredCursorsForgotten) {
+                inbox.devices = devices;
+            }
         });
     }
 

@@ -45,6 +45,7 @@ pub(crate) fn bunch(random: &mut Rng, world: &Setting, at_ms: u64, step: Step) -
                     bytes,
                     insists,
                     dies,
+                    notify,
                     ..
                 } = publish(random, world)
                 {
@@ -58,6 +59,7 @@ pub(crate) fn bunch(random: &mut Rng, world: &Setting, at_ms: u64, step: Step) -
                             bytes,
                             insists,
                             dies,
+                            notify,
                         };
                         later(at_ms + random.u64(..3), step);
                     }

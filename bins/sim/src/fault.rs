@@ -1,5 +1,6 @@
 //! The names of faults: the same in the code, in what a run counts, and in `docs/simulation.md`.
 
+use crate::disk;
 use crate::plan::{Fault, Since, Step};
 
 /// The fault that a step is, if it is one.
@@ -39,6 +40,8 @@ pub(crate) const fn name(step: &Step) -> Option<&'static str> {
         },
         Step::Weather { .. } => "weather",
         Step::Crash {} => "crash",
+        Step::PowerCut { loses } => disk::loss(*loses),
+        Step::BadDisk { how } => disk::fault(*how),
         Step::Drain {} => "drain",
         Step::Pause { .. } => "pause",
         Step::NoDescriptors { .. } => "no_descriptors",

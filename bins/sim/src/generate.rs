@@ -4,6 +4,7 @@
 use fastrand::Rng;
 
 use crate::bunch::bunch;
+use crate::disk;
 use crate::plan::{
     Bounds, Device, Endpoint, FORMAT, Fault, Kind, Network, Plan, Setting, Since, Step, Target,
     Timed, Token,
@@ -52,6 +53,10 @@ pub(crate) fn generate(seed: u64) -> Plan {
     }
     steps.retain(|timed| timed.at_ms <= FAULTS_MS);
     steps.sort_by_key(|timed| timed.at_ms);
+    if crowd.is_none() {
+        world.store = disk::keeping(seed);
+        disk::faults(seed, &world, &mut steps);
+    }
     Plan {
         format: FORMAT,
         seed,
@@ -133,6 +138,7 @@ fn setting(random: &mut Rng) -> Setting {
         network: network(random),
         direct: random.bool(),
         rolls: random.u8(..3) == 0,
+        store: None,
         limits: Bounds {
             task_log_events: pick(random, &[1_000, 8, 40]).unwrap_or(40),
             user_log_events: pick(random, &[10_000, 12, 50]).unwrap_or(50),
@@ -369,6 +375,7 @@ pub(crate) fn publish(random: &mut Rng, world: &Setting) -> Step {
         bytes: pick(random, &[0, 0, 60, 900]).unwrap_or(0),
         insists: random.bool(),
         dies: random.u8(..12) == 0,
+        notify: (random.u8(..6) == 0).then(|| random.bool()),
     }
 }
 

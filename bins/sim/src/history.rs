@@ -96,6 +96,14 @@ pub(crate) enum Seen {
     /// A server begins: nothing of the one before is there.
     Started,
     Crashed,
+    /// And its machine lost power.
+    PowerLost,
+    /// It could not start, for this reason.
+    Unstarted {
+        why: String,
+    },
+    /// What the server had kept is gone: its disk was damaged, and it has an empty one.
+    DiskRenewed,
     Drains,
     /// It is about to end. `in_time`: nobody was left before its deadline.
     Drained {
@@ -135,6 +143,9 @@ impl Seen {
             | Self::Found { .. }
             | Self::Started
             | Self::Crashed
+            | Self::PowerLost
+            | Self::Unstarted { .. }
+            | Self::DiskRenewed
             | Self::Drains
             | Self::Drained { .. }
             | Self::Clock { .. }
@@ -187,6 +198,9 @@ impl fmt::Display for Observation {
             Seen::Found { path, body } => write!(f, "GET {path}: {body}"),
             Seen::Started => f.write_str("the server starts"),
             Seen::Crashed => f.write_str("the server crashes"),
+            Seen::PowerLost => f.write_str("the power of the server's machine is lost"),
+            Seen::Unstarted { why } => write!(f, "the server does not start: {why}"),
+            Seen::DiskRenewed => f.write_str("the server has an empty disk"),
             Seen::Drains => f.write_str("the server drains"),
             Seen::Drained { in_time } => {
                 let left = if *in_time {

@@ -1,11 +1,12 @@
 //! A server on a machine of its own: the shipped shard and HTTP API, over simulated streams and clocks.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use async_channel::{Receiver, Sender};
 use fanfare_core::{Endpoint, Held, Hub, Limits, Now, Open, Time, Wall};
 use fanfare_loopback::{Stream, Timeline};
+use fanfare_store::HubLog;
 use fanfare_websocket::{
     Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Passes, Platform, Shard, SocketLimits,
     TokenKey, serve,
@@ -14,6 +15,7 @@ use smol::LocalExecutor;
 
 use crate::direct::{self, Ports, Said};
 use crate::plan::Bounds;
+use crate::storage::{Kept, Machine, Unopened, Writing};
 use crate::wire::Frame;
 
 /// The wall clock's time when a world begins: 2026-01-01, 00:00 UTC.
@@ -88,10 +90,18 @@ impl Platform for Clocks {
     }
 }
 
-/// A server that runs. Dropping it is `kill -9`.
+/// A server. Dropping it is `kill -9`.
 pub(crate) struct Server {
     timeline: Timeline,
     executor: Rc<LocalExecutor<'static>>,
+    /// Once it serves.
+    serving: Rc<OnceCell<Serving>>,
+    /// Of a durable one.
+    writing: Option<Rc<Writing>>,
+    log: Option<HubLog>,
+}
+
+struct Serving {
     shard: Shard<Clocks>,
     api: Rc<Api<Clocks>>,
     /// Of connections without bytes.
@@ -107,55 +117,133 @@ pub(crate) fn credentials() -> Result<Credentials, fanfare_websocket::Error> {
     })
 }
 
-impl Server {
-    pub(crate) fn start(
-        timeline: &Timeline,
-        skew: &Rc<Skew>,
-        seed: [u8; 32],
-        bounds: &Bounds,
-        witness: Option<Witness>,
-    ) -> Result<Self, fanfare_websocket::Error> {
-        let limits = Limits {
-            task_log_events: bounds.task_log_events,
-            user_log_events: bounds.user_log_events,
-            outbox_bytes: bounds.outbox_bytes,
-            log_bytes: bounds.log_bytes,
+/// What a server is made of.
+pub(crate) struct Start<'w> {
+    pub(crate) timeline: &'w Timeline,
+    pub(crate) skew: &'w Rc<Skew>,
+    pub(crate) seed: [u8; 32],
+    pub(crate) bounds: &'w Bounds,
+    pub(crate) witness: Option<Witness>,
+    pub(crate) credentials: Credentials,
+}
+
+impl Start<'_> {
+    fn limits(&self) -> Limits {
+        Limits {
+            task_log_events: self.bounds.task_log_events,
+            user_log_events: self.bounds.user_log_events,
+            outbox_bytes: self.bounds.outbox_bytes,
+            log_bytes: self.bounds.log_bytes,
             ..Limits::default()
-        };
-        let executor = Rc::new(LocalExecutor::new());
-        let ports = Rc::<Ports>::default();
-        let clocks = Clocks {
-            timeline: timeline.clone(),
-            started: timeline.now(),
-            skew: Rc::clone(skew),
+        }
+    }
+
+    fn clocks(&self, ports: &Rc<Ports>) -> Clocks {
+        Clocks {
+            timeline: self.timeline.clone(),
+            started: self.timeline.now(),
+            skew: Rc::clone(self.skew),
             shown_ms: Cell::new(0),
-            witness,
-            ports: Rc::clone(&ports),
-        };
-        let known = credentials()?;
-        let verify =
-            move |token: &fanfare_core::Token, now: Now| known.client(token.expose(), now.wall);
-        let hub = Hub::new(limits, seed);
-        let shard = Shard::new(hub, clocks, SocketLimits::default(), verify, &executor);
-        let api = Api::new(shard.clone(), credentials()?, ApiOptions::default());
-        Ok(Self {
-            timeline: timeline.clone(),
+            witness: self.witness.clone(),
+            ports: Rc::clone(ports),
+        }
+    }
+
+    /// A server that keeps all in memory. It serves at once.
+    pub(crate) fn in_memory(self) -> Server {
+        let executor = Rc::new(LocalExecutor::new());
+        let hub = Hub::new(self.limits(), self.seed);
+        let verify = verify(self.credentials.clone());
+        let ports = Rc::<Ports>::default();
+        let (clocks, limits) = (self.clocks(&ports), SocketLimits::default());
+        let shard = Shard::new(hub, clocks, limits, verify, &executor);
+        let serving = OnceCell::from(Serving::new(shard, self.credentials, ports));
+        Server {
+            timeline: self.timeline.clone(),
             executor,
+            serving: Rc::new(serving),
+            writing: None,
+            log: None,
+        }
+    }
+
+    /// A server whose log is in the store of this machine. `started` is called when it serves, or does not.
+    pub(crate) fn durable(
+        self,
+        machine: &Rc<Machine>,
+        started: impl FnOnce(Result<(), String>) + 'static,
+    ) -> Result<Server, Unopened> {
+        let (log, writing) = machine.open()?;
+        let executor = Rc::new(LocalExecutor::new());
+        let serving = Rc::new(OnceCell::new());
+        let ports = Rc::<Ports>::default();
+        let (limits, clocks, seed) = (self.limits(), self.clocks(&ports), self.seed);
+        let timeline = self.timeline.clone();
+        let (own, place) = (Rc::downgrade(&executor), Rc::clone(&serving));
+        let (machine, storage) = (Rc::clone(machine), log.clone());
+        let verify = verify(self.credentials.clone());
+        let credentials = self.credentials;
+        let start = async move {
+            let recalled = storage.recall(machine.is_in_doubt(), seed).await;
+            recalled.map_err(|error| error.to_string())?;
+            machine.recalled();
+            let rows = storage.meta().await.map_err(|error| error.to_string())?;
+            let hub = Hub::restore(limits, seed, &rows).map_err(|error| error.to_string())?;
+            let shard = {
+                let executor = own.upgrade().ok_or("it is gone")?;
+                let storage = Kept::new(storage, &machine);
+                let limits = SocketLimits::default();
+                Shard::with_storage(hub, storage, clocks, limits, verify, &executor)
+            };
+            let restored = shard.restored().await;
+            restored.map_err(|failure| format!("the first commit: {failure:?}"))?;
+            // Nobody else sets it.
+            let _ = place.set(Serving::new(shard, credentials, ports));
+            Ok(())
+        };
+        executor.spawn(async move { started(start.await) }).detach();
+        Ok(Server {
+            timeline,
+            executor,
+            serving,
+            writing: Some(writing),
+            log: Some(log),
+        })
+    }
+}
+
+fn verify(
+    known: Credentials,
+) -> impl Fn(&fanfare_core::Token, Now) -> Result<fanfare_core::Principal, fanfare_core::AuthError>
+{
+    move |token, now| known.client(token.expose(), now.wall)
+}
+
+impl Serving {
+    fn new(shard: Shard<Clocks>, credentials: Credentials, ports: Rc<Ports>) -> Self {
+        let api = Api::new(shard.clone(), credentials.clone(), ApiOptions::default());
+        Self {
             shard,
             api: Rc::new(api),
             ports,
-            credentials: credentials()?,
-        })
+            credentials,
+        }
+    }
+}
+
+impl Server {
+    /// Whether it listens.
+    pub(crate) fn accepts(&self) -> bool {
+        self.serving.get().is_some()
     }
 
-    /// Takes a connection.
+    /// Takes a connection, where it listens.
     pub(crate) fn accept(&self, stream: Stream) {
-        let served = serve(
-            stream,
-            self.shard.clone(),
-            Rc::clone(&self.api),
-            ListenerLimits::default(),
-        );
+        let Some(Serving { shard, api, .. }) = self.serving.get() else {
+            return;
+        };
+        let limits = ListenerLimits::default();
+        let served = serve(stream, shard.clone(), Rc::clone(api), limits);
         self.executor.spawn(served).detach();
     }
 
@@ -167,14 +255,16 @@ impl Server {
         said: Receiver<Said>,
         frames: Sender<Frame>,
     ) -> Result<(), u16> {
-        let principal = self.credentials.client(token, self.shard.now().wall);
+        let serving = self.serving.get().ok_or(503_u16)?;
+        let Serving { shard, ports, .. } = serving;
+        let principal = serving.credentials.client(token, shard.now().wall);
         let principal = principal.map_err(|_| 401_u16)?;
         match &open.endpoint {
             Endpoint::Task(task) if !principal.may_join(*task) => return Err(403),
             Endpoint::Task(_) | Endpoint::Notifications | Endpoint::Bus(_) => {}
         }
         open.principal = Some(principal);
-        let (shard, ports) = (self.shard.clone(), Rc::clone(&self.ports));
+        let (shard, ports) = (shard.clone(), Rc::clone(ports));
         let served = direct::serve(shard, ports, open, said, frames);
         self.executor.spawn(served).detach();
         Ok(())
@@ -182,34 +272,43 @@ impl Server {
 
     /// What its hub holds.
     pub(crate) fn held(&self) -> Held {
-        self.shard.with_hub(|hub, _| hub.held())
+        let serving = self.serving.get();
+        serving.map_or_else(Held::default, |it| it.shard.with_hub(|hub, _| hub.held()))
     }
 
     /// Does a piece of work. Whether there was any.
     pub(crate) fn tick(&self) -> bool {
-        self.executor.try_tick()
+        let writing = self.writing.as_ref();
+        self.executor.try_tick() || writing.is_some_and(|it| it.tick())
     }
 
     /// Begins to end in order; `ended` is called when it has, with whether nobody was left.
     pub(crate) fn drain(&self, ended: impl FnOnce(bool) + 'static) {
-        let (shard, timeline) = (self.shard.clone(), self.timeline.clone());
+        let Some(Serving { shard, .. }) = self.serving.get() else {
+            return;
+        };
+        let (shard, log, timeline) = (shard.clone(), self.log.clone(), self.timeline.clone());
         let drained = async move {
             let deadline = shard.now().time.plus(DRAIN_MS);
             let in_time = shard.drain(DRAIN_MS).await;
             // Connections without bytes are known to the hub only.
             let left = || shard.with_hub(|hub, _| hub.connections());
             while left() > 0 && shard.now().time < deadline {
-                timeline
-                    .sleep_until(timeline.now().plus(DRAIN_LOOK_MS))
-                    .await;
+                let look = timeline.now().plus(DRAIN_LOOK_MS);
+                timeline.sleep_until(look).await;
             }
-            ended(in_time && left() == 0);
+            let in_time = in_time && left() == 0;
+            if let Some(log) = log {
+                drop(log.end().await);
+            }
+            ended(in_time);
         };
         self.executor.spawn(drained).detach();
     }
 
     /// Tasks that ended in a panic.
     pub(crate) fn panics(&self) -> u64 {
-        self.shard.counters().panics
+        let serving = self.serving.get();
+        serving.map_or(0, |it| it.shard.counters().panics)
     }
 }

@@ -10,6 +10,7 @@ mod coverage;
 mod determinism;
 mod device;
 mod direct;
+mod disk;
 mod fault;
 mod generate;
 mod history;
@@ -29,6 +30,7 @@ mod publisher;
 mod replay;
 mod run;
 mod shrink;
+mod storage;
 mod story;
 mod tally;
 mod trace;
@@ -44,6 +46,10 @@ use clap::{Parser, Subcommand};
 #[derive(Debug, Parser)]
 #[command(version, after_help = verdict::EXIT_CODES)]
 struct Args {
+    /// The fault that is planted in the server
+    #[cfg(fanfare_mutants)]
+    #[arg(long, global = true, value_name = "MUTANT", value_parser = mutants::named)]
+    plant: Option<fanfare_core::mutants::Mutant>,
     #[command(subcommand)]
     command: Subcommands,
 }
@@ -72,6 +78,8 @@ enum Subcommands {
 fn main() -> ExitCode {
     let args = Args::parse();
     panics::keep();
+    #[cfg(fanfare_mutants)]
+    fanfare_core::mutants::plant(args.plant);
     match args.command {
         Subcommands::Run(args) => run::run(&args),
         Subcommands::Determinism(args) => determinism::run(&args),

@@ -12,7 +12,7 @@ use crate::run::Seeds;
 #[cfg(not(fanfare_mutants))]
 pub(crate) use build::run;
 #[cfg(fanfare_mutants)]
-pub(crate) use table::run;
+pub(crate) use table::{named, run};
 
 /// What `mutants` is told.
 #[derive(Debug, Args)]

@@ -150,8 +150,8 @@ impl Net {
             Some(_) if self.now() < self.accepts_from.get() => {
                 self.waiting.borrow_mut().push(theirs);
             }
-            Some(server) => server.accept(theirs),
-            None => return Err(io::ErrorKind::ConnectionRefused.into()),
+            Some(server) if server.accepts() => server.accept(theirs),
+            _ => return Err(io::ErrorKind::ConnectionRefused.into()),
         }
         self.keep_line(node, line);
         Ok(ours)

@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod devices;
 mod ends;
 mod inbox;
 mod known;
@@ -14,6 +15,7 @@ mod memory;
 mod publishes;
 mod rights;
 mod rooms;
+mod state;
 
 use std::fmt;
 
@@ -76,6 +78,8 @@ impl Oracles {
             Box::<publishes::Terminal>::default(),
             Box::<rights::Rights>::default(),
             Box::<logs::Trim>::default(),
+            Box::<state::SameMoment>::default(),
+            Box::<devices::Offline>::default(),
             Box::<inbox::Acked>::default(),
             Box::<inbox::Unread>::default(),
             Box::<answers::Answered>::default(),
@@ -171,7 +175,7 @@ mod timed;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Conn, Place};
+    use crate::history::{Conn, Place, Rights};
     use serde_json::json;
 
     pub(super) const ROOM: &str = "user:7";
@@ -311,6 +315,61 @@ mod tests {
         assert_eq!(judged(history), None);
     }
 
+    /// A task that has started is told to be created only.
+    fn told_another_state() -> Vec<Seen> {
+        let room = "task:t";
+        let started = |number: u64| Seen::Publishing {
+            number,
+            path: "/v1/tasks/t/events".to_owned(),
+            body: json!({"type": "task:started", "data": {"mark": number, "to": [room]}}),
+        };
+        let answer = Seen::Published {
+            number: 1,
+            status: 200,
+            body: json!({"id": "s", "duplicate": false,
+                "rooms": {room: {"epoch": "e", "seq": 1, "connected": 0}}}),
+        };
+        let at = json!({"room": room, "epoch": "e", "seq": 1, "state": {"status": "created"}});
+        let joined = frame(json!({"type": "system:joined", "data": at}));
+        let live = vec![Seen::Started, opened(None), welcome("e", 0, None)];
+        [live, vec![started(1), answer, joined]].concat()
+    }
+
+    /// A device that has acknowledged the first event goes and comes, and names no position.
+    fn comes_back(then: Vec<Seen>) -> Vec<Seen> {
+        let before = vec![
+            Seen::Started,
+            opened(None),
+            welcome("e", 0, None),
+            publishing(1, 1),
+            publishing(3, 3),
+            event(1, "p1"),
+            said(r#"{"op":"ack","ref":1,"seq":1}"#),
+            reply(json!({"ref": 1, "ok": true, "epoch": "e", "seq": 1})),
+            Seen::Closed {
+                conn: CONN,
+                code: None,
+            },
+        ];
+        let again = Conn { number: 2, ..CONN };
+        let comes = Seen::Shows {
+            conn: again,
+            reference: WELCOME.to_owned(),
+            token: Rights {
+                ends_ms: u64::MAX,
+                tasks: None,
+            },
+        };
+        let of_again = |mut seen: Seen| {
+            if let Seen::Opened { conn, .. } | Seen::Received { conn, .. } = &mut seen {
+                *conn = again;
+            }
+            seen
+        };
+        let after = std::iter::once(opened(None)).chain(then).map(of_again);
+        [before, vec![comes], after.collect()].concat()
+    }
+
     #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     fn each_oracle_complains_of_a_history_that_breaks_its_promise() {
@@ -423,6 +482,41 @@ mod tests {
                 ]),
             ),
             ("not_doubled", with(vec![event(1, "p1"), event(2, "p1")])),
+            (
+                "not_doubled",
+                with(vec![
+                    published(1, 1, false),
+                    publishing(3, 3),
+                    Seen::Published {
+                        number: 3,
+                        status: 200,
+                        body: json!({"id": "p1", "duplicate": true,
+                            "rooms": {ROOM: {"epoch": "e", "seq": 1, "connected": 1}}}),
+                    },
+                ]),
+            ),
+            ("same_moment", told_another_state()),
+            ("offline", comes_back(vec![welcome("e", 3, None)])),
+            (
+                "offline",
+                comes_back(vec![welcome("e", 3, Some(true)), event(3, "p3")]),
+            ),
+            (
+                "offline",
+                comes_back(vec![welcome("e", 3, Some(true)), event(1, "p1")]),
+            ),
+            (
+                "acked",
+                with(vec![
+                    event(1, "p1"),
+                    said(r#"{"op":"ack","ref":1,"seq":2}"#),
+                    reply(json!({"ref": 1, "ok": true, "epoch": "e", "seq": 2})),
+                ]),
+            ),
+            (
+                "unread",
+                with(vec![event(1, "p1"), found(1, &["p1"]), inbox(1, 0)]),
+            ),
             (
                 "kept",
                 with(vec![

@@ -7,6 +7,8 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::disk::{DiskFault, Keeping, Loss};
+
 /// The format that this version reads and writes. It rises with every change that an older version would misread.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -36,6 +38,9 @@ pub(crate) struct Setting {
     /// Whether devices are connected without bytes: frames come as they leave the hub.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) direct: bool,
+    /// Where the server keeps what it is told; none: in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) store: Option<Keeping>,
     /// Whether the server ends in order and starts again when all is well.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) rolls: bool,
@@ -220,6 +225,9 @@ pub(crate) enum Step {
         /// Whether it is gone before it could have an answer.
         #[serde(default, skip_serializing_if = "is_false")]
         dies: bool,
+        /// Whether it counts as a notification, where it says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        notify: Option<bool>,
     },
     /// The publisher's last publish that insisted, once more; with other content, where it lies.
     Repeat {
@@ -242,7 +250,16 @@ pub(crate) enum Step {
     Weather {
         network: Network,
     },
+    /// The server's process ends, at once.
     Crash {},
+    /// The machine of the server loses power.
+    PowerCut {
+        loses: Loss,
+    },
+    /// The disk of a durable server goes wrong.
+    BadDisk {
+        how: DiskFault,
+    },
     /// The server does nothing for so long.
     Pause {
         for_ms: u64,
@@ -493,6 +510,8 @@ impl Step {
             Self::Disconnect { .. }
             | Self::Weather { .. }
             | Self::Crash {}
+            | Self::PowerCut { .. }
+            | Self::BadDisk { .. }
             | Self::Drain {}
             | Self::Storm {}
             | Self::Pause { .. }

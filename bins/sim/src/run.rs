@@ -249,19 +249,22 @@ pub(crate) fn run(args: &Run) -> ExitCode {
         seeds.from, seeds.to
     ));
     let (sender, ended) = async_channel::bounded::<()>(1);
-    for _ in 0..jobs {
+    let workers = (0..jobs).map(|_| {
         let (shared, sender) = (Arc::clone(&shared), sender.clone());
         thread::spawn(move || {
             shared.work();
             drop(sender);
-        });
-    }
+        })
+    });
+    let workers: Vec<_> = workers.collect();
     drop(sender);
     // The channel is closed when the last thread has ended; Ctrl-C does not wait for that.
     let interrupted = interrupts.before(async {
         let _ = ended.recv().await;
     });
     shared.bar.finish_and_clear();
+    // Said by the thread itself.
+    let is_broken = !interrupted && workers.into_iter().any(|worker| worker.join().is_err());
     let mut totals = shared.totals();
     say(&totals.summary(shared.began.elapsed()));
     say(&format!("steps\n{}", totals.tally.steps));
@@ -273,6 +276,7 @@ pub(crate) fn run(args: &Run) -> ExitCode {
             say(&format!("interrupted: seeds from {next} on were not begun"));
             ExitCode::from(verdict::INTERRUPTED)
         }
+        None if is_broken => ExitCode::from(verdict::PANIC),
         None if args.coverage => covered(&totals),
         None => ExitCode::SUCCESS,
         Some((seed, failure)) => tell(seed, &failure, &args.plans),

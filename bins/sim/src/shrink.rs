@@ -1,7 +1,7 @@
 //! `fanfare-sim shrink`: the shortest plan found that fails by the same name. Steps are taken out, then the world is made
 //! smaller and calmer; the plan is edited, and never drawn anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -121,6 +121,7 @@ impl Shrinker<'_> {
             self.steps();
             self.end();
             self.world();
+            self.optional();
             self.devices();
             self.times();
             self.simpler();
@@ -242,6 +243,37 @@ impl Shrinker<'_> {
         }
     }
 
+    /// Leaves out what a plan may leave out: of the world, and of all devices.
+    fn optional(&mut self) {
+        let plan = serde_json::to_value(&self.best).unwrap_or_default();
+        let of_world = plan["world"].as_object().into_iter().flatten();
+        let of_world: Vec<String> = of_world.map(|(name, _)| name.clone()).collect();
+        let devices = plan["world"]["devices"].as_array().into_iter().flatten();
+        let of_devices = devices.filter_map(Value::as_object).flatten();
+        let of_devices: BTreeSet<String> = of_devices.map(|(name, _)| name.clone()).collect();
+        for name in of_world {
+            self.without_fields(|plan| remove(&mut plan["world"], &name));
+        }
+        for name in of_devices {
+            self.without_fields(|plan| {
+                let devices = plan["world"]["devices"].as_array_mut();
+                devices
+                    .into_iter()
+                    .flatten()
+                    .for_each(|it| remove(it, &name));
+            });
+        }
+    }
+
+    /// Takes a plan without some of its fields, where it is one.
+    fn without_fields(&mut self, edit: impl FnOnce(&mut Value)) {
+        let mut plan = serde_json::to_value(&self.best).unwrap_or_default();
+        edit(&mut plan);
+        if let Ok(plan) = serde_json::from_value(plan) {
+            self.take_first(vec![plan]);
+        }
+    }
+
     /// Takes out devices: all that no step names, or one with its steps.
     fn devices(&mut self) {
         let named = |plan: &Plan, device: usize| {
@@ -335,6 +367,12 @@ fn plainer(step: &Step) -> Vec<Step> {
         found.extend(changed.filter(|changed| changed != step));
     }
     found
+}
+
+fn remove(value: &mut Value, field: &str) {
+    if let Some(fields) = value.as_object_mut() {
+        fields.remove(field);
+    }
 }
 
 /// A step with its fields changed by name, where it is one then.

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::disk;
 use crate::history::{Observation, Place, Seen};
 use crate::names::{Names, seconds};
 use crate::plan::{Fault, Kind, Network, Plan, Since, Step, Target, Timed};
@@ -232,6 +233,10 @@ impl<'p> Teller<'p> {
             }
             Step::Weather { network } => format!("all lines: {}", weather(network)),
             Step::Crash {} => "the server crashes".to_owned(),
+            Step::PowerCut { loses } => {
+                format!("the server's machine loses power: {}", disk::loss(*loses))
+            }
+            Step::BadDisk { how } => disk::story(*how),
             Step::Drain {} => "the server drains, and starts again".to_owned(),
             #[allow(
                 unreachable_patterns,
@@ -435,6 +440,7 @@ mod tests {
                 bytes: 0,
                 insists: true,
                 dies: false,
+                notify: None,
             },
             Step::Repeat {
                 publisher,

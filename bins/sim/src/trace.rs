@@ -7,6 +7,7 @@
 use serde_json::Value;
 
 use crate::history::{Observation, Seen};
+use crate::machine::BEGINNING;
 use crate::names::{Names, seconds};
 
 /// A line: when, who, in which direction, what, and where it is in its rooms.
@@ -80,6 +81,32 @@ fn words(names: &Names, seen: &Seen) -> String {
                 events.map(|event| format!(" {}:{}", event["rooms"][room], word(event, "id")));
             let (events, epoch): (String, _) = (events.collect(), word(body, "epoch"));
             format!("GET {path} <- {room}@{epoch}:{}{events}", body["seq"])
+        }
+        Seen::Shows { conn, token, .. } => {
+            let tasks = token
+                .tasks
+                .as_ref()
+                .map_or_else(|| "all tasks".to_owned(), |tasks| tasks.join(" "));
+            let ends = token.ends_ms.saturating_sub(BEGINNING.as_unix_millis());
+            let ends = seconds(ends);
+            format!(
+                "{} shows a token for {tasks}, until t={ends}s",
+                names.conn(*conn)
+            )
+        }
+        Seen::Fault {
+            name,
+            device: Some(device),
+        } => format!("fault: {name} of {}", names.device(*device)),
+        Seen::Healed { given_up } => {
+            let of: Vec<&str> = given_up.iter().map(|it| names.device(*it)).collect();
+            let of = of.join(", ");
+            let but = if of.is_empty() {
+                String::new()
+            } else {
+                format!(", but those of {of}")
+            };
+            format!("all faults end{but}")
         }
         other => Observation {
             time: fanfare_core::Time::default(),

@@ -91,6 +91,10 @@ pub(crate) fn promise(oracle: &str) -> &'static str {
         "not_doubled" => "one id is one event, and a retry is told the first",
         "kept" => "what was answered with 200 is in the history",
         "terminal" => "a task ends once",
+        "same_moment" => "the state that is told with a position is the one of that moment",
+        "offline" => {
+            "a device without a position is sent all that it has not acknowledged, and nothing else"
+        }
         "acked" => "a cursor never goes back, and only a device has one",
         "unread" => "after one event all of a user's devices are told one count, that of the inbox",
         "answered" => "every message and every publish gets one answer",

@@ -7,15 +7,16 @@ use std::rc::Rc;
 
 use async_channel::Sender;
 use fanfare_core::{Held, Time};
-use fanfare_loopback::{Digest, task};
+use fanfare_loopback::{Crash, Digest, task};
 use serde_json::{Value, json};
 use smol::LocalExecutor;
 
 use crate::coverage;
 use crate::device::{self, Command};
+use crate::disk::{DiskFault, Loss};
 use crate::fault;
 use crate::history::{Observation, Seen};
-use crate::machine::{Server, Witness};
+use crate::machine::{self, Server, Start, Witness};
 use crate::meter::Meter;
 use crate::net::Net;
 use crate::oracle::{BoundedMemory, Broken, Oracles, Sample};
@@ -24,6 +25,7 @@ use crate::panics;
 use crate::plan::{Kind, Network, Plan, Step, Target, Token};
 use crate::presence::Presence;
 use crate::publisher::{self, Request};
+use crate::storage::{Machine, Unopened};
 use crate::tally::{self, Counts, Tally};
 
 /// Milliseconds after the faults, in which all that is owed has to come: the longest wait of a client, and a server's or a
@@ -39,6 +41,8 @@ const PROBED_MAX: usize = 20;
 const AUDIT_MS: u64 = 120_000;
 /// How often all leave at the end.
 const EMPTIED: usize = 4;
+/// Milliseconds after which a server is started again whose store takes nothing more.
+const REPAIR_MS: u64 = 20_000;
 /// Milliseconds in which a server forgets who has left, and in which all can come.
 const EMPTY_MS: u64 = 30_000;
 /// Milliseconds from the end of a server to the start of the next.
@@ -108,6 +112,8 @@ struct World {
     /// The last publish of each publisher that insisted.
     insisted: RefCell<Vec<Option<Request>>>,
     lives: Cell<u64>,
+    /// Where a durable server runs.
+    machine: Option<Rc<Machine>>,
     witness: Option<Witness>,
     steps: RefCell<Counts>,
     taken: Cell<usize>,
@@ -156,7 +162,9 @@ fn judged(
         presence: Presence::default(),
         trace,
     };
+    panics::within(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| world.phases(&mut judge)));
+    panics::within(false);
     let failure = match outcome {
         Ok(Ok(())) => None,
         Ok(Err(failure)) => Some(failure),
@@ -272,7 +280,11 @@ impl World {
             sender
         });
         let publishers: Vec<_> = publishers.collect();
+        let store = plan.world.store.as_ref();
+        let store = store.filter(|_| net.outside.is_none());
+        let machine = store.map(|keeping| Machine::new(&net.timeline, keeping, plan.seed));
         Self {
+            machine: machine.map(Rc::new),
             insisted: RefCell::new(vec![None; publishers.len()]),
             plan: Rc::new(plan),
             net,
@@ -288,7 +300,7 @@ impl World {
         }
     }
 
-    fn start_server(&self) {
+    fn start_server(self: &Rc<Self>) {
         if let Some(program) = &self.net.outside {
             if program.start() {
                 self.net.observe(Seen::Started);
@@ -300,18 +312,65 @@ impl World {
         let mut random = fastrand::Rng::with_seed(self.plan.seed ^ self.lives.get() << 32);
         let mut seed = [0; 32];
         random.fill(&mut seed);
-        let witness = self.witness.clone();
-        let (timeline, skew) = (&self.net.timeline, &self.net.skew);
-        match Server::start(timeline, skew, seed, &self.plan.world.limits, witness) {
-            Ok(server) => {
-                *self.net.server.borrow_mut() = Some(server);
-                self.net.observe(Seen::Started);
-                let ahead_ms = self.net.skew.ahead_ms(self.net.now());
-                self.net.observe(Seen::Clock { ahead_ms });
-            }
-            // Its key and secret are the simulation's own.
+        let credentials = match machine::credentials() {
+            Ok(credentials) => credentials,
+            // They are the simulation's own.
             Err(error) => unreachable!("the server does not start: {error}"),
+        };
+        let start = Start {
+            timeline: &self.net.timeline,
+            skew: &self.net.skew,
+            seed,
+            bounds: &self.plan.world.limits,
+            witness: self.witness.clone(),
+            credentials,
+        };
+        let Some(machine) = &self.machine else {
+            *self.net.server.borrow_mut() = Some(start.in_memory());
+            return self.started(Ok(()));
+        };
+        let (world, life) = (Rc::downgrade(self), self.lives.get());
+        let started = move |result| {
+            let Some(world) = world.upgrade() else { return };
+            let net = Rc::clone(&world.net);
+            // Not within the server's own work.
+            net.timeline.at(net.now(), move || {
+                if world.lives.get() == life && world.net.server.borrow().is_some() {
+                    world.started(result);
+                }
+            });
+        };
+        match start.durable(machine, started) {
+            Ok(server) => *self.net.server.borrow_mut() = Some(server),
+            Err(Unopened::Crashed) => {
+                self.net.observe(Seen::PowerLost);
+                self.restart();
+            }
+            Err(Unopened::Refused(error)) => self.started(Err(error.to_string())),
         }
+    }
+
+    /// The server serves, or it does not and is started again. One that goes on refusing gets an empty disk.
+    fn started(self: &Rc<Self>, result: Result<(), String>) {
+        let Err(why) = result else {
+            self.net.observe(Seen::Started);
+            let ahead_ms = self.net.skew.ahead_ms(self.net.now());
+            return self.net.observe(Seen::Clock { ahead_ms });
+        };
+        let is_damaged = why.contains("damaged")
+            || why.contains("is not a Fanfare store")
+            || why.contains("has format");
+        self.net.observe(Seen::Unstarted { why });
+        let server = self.net.server.take();
+        if let Some(machine) = &self.machine {
+            machine.crash(Crash::Kept);
+            if is_damaged {
+                machine.renew();
+                self.net.observe(Seen::DiskRenewed);
+            }
+        }
+        drop(server);
+        self.restart();
     }
 
     fn phases(self: &Rc<Self>, judge: &mut Judge<'_>) -> Result<(), Failure> {
@@ -369,7 +428,10 @@ impl World {
     }
 
     fn sample(&self) -> Sample {
+        let machine = self.machine.as_ref();
+        let (disk, store) = machine.map_or((0, 0), |machine| machine.memory());
         Sample {
+            store,
             held: self
                 .net
                 .server
@@ -377,7 +439,7 @@ impl World {
                 .as_ref()
                 .map_or_else(Held::default, Server::held),
             lines: self.net.line_bytes(),
-            bytes: self.meter.bytes(),
+            bytes: self.meter.bytes() - i64::try_from(disk).unwrap_or(0),
         }
     }
 
@@ -488,6 +550,7 @@ impl World {
         });
         self.net.weather(Network::CALM);
         self.net.heal_machine();
+        self.repair();
         for device in 0..self.devices.len() {
             self.tell(device, Command::Token(Token::default()));
             if given_up.contains(&device) {
@@ -580,9 +643,13 @@ impl World {
                 bytes,
                 insists,
                 dies,
+                notify,
             } => {
                 let mut request = self.request(*publisher, to, kind, *bytes, *insists);
                 request.dies = *dies;
+                if let Some(notify) = notify {
+                    request.body["notify"] = json!(notify);
+                }
                 if *insists && let Some(last) = self.insisted.borrow_mut().get_mut(*publisher) {
                     *last = Some(request.clone());
                 }
@@ -611,7 +678,9 @@ impl World {
             }
             Step::Break { device, how } => self.net.break_line(*device, *how),
             Step::Weather { network } => self.net.weather(network.clone()),
-            Step::Crash {} => self.crash(),
+            Step::Crash {} => self.crash(None),
+            Step::PowerCut { loses } => self.crash(Some(*loses)),
+            Step::BadDisk { how } => self.bad_disk(*how),
             Step::Drain {} => self.drain(),
         }
     }
@@ -676,7 +745,8 @@ impl World {
         }
     }
 
-    fn crash(self: &Rc<Self>) {
+    /// Of the process, or of the machine with this loss.
+    fn crash(self: &Rc<Self>, loses: Option<Loss>) {
         if let Some(program) = &self.net.outside {
             if program.kill() {
                 self.net.observe(Seen::Crashed);
@@ -688,8 +758,44 @@ impl World {
             return;
         };
         self.net.observe(Seen::Crashed);
+        if loses.is_some() {
+            self.net.observe(Seen::PowerLost);
+        }
+        match (&self.machine, loses) {
+            (Some(machine), None) => machine.crash(Crash::Kept),
+            (Some(machine), Some(loses)) => machine.lose_power(loses.into()),
+            (None, _) => {}
+        }
         drop(server);
         self.restart();
+    }
+
+    fn bad_disk(self: &Rc<Self>, how: DiskFault) {
+        let Some(machine) = &self.machine else { return };
+        if matches!(how, DiskFault::BitFlip { .. }) {
+            self.crash(None);
+        }
+        let ends = match (machine.fail(how), how) {
+            (Some(for_ms), _) => for_ms,
+            // Somebody looks after a server that takes nothing more.
+            (None, DiskFault::FsyncFails { .. } | DiskFault::WriteFails { .. }) => REPAIR_MS,
+            (None, _) => return,
+        };
+        let world = Rc::downgrade(self);
+        self.net.timeline.at(self.net.now().plus(ends), move || {
+            if let Some(world) = world.upgrade() {
+                world.repair();
+            }
+        });
+    }
+
+    /// The disk is as it should be, and a server whose store failed is started again.
+    fn repair(self: &Rc<Self>) {
+        let Some(machine) = &self.machine else { return };
+        machine.over();
+        if machine.has_failed() {
+            self.crash(None);
+        }
     }
 
     fn restart(self: &Rc<Self>) {
@@ -710,7 +816,9 @@ impl World {
             return self.drain_outside(program);
         }
         let server = self.net.server.borrow();
-        let Some(server) = &*server else { return };
+        let Some(server) = server.as_ref().filter(|it| it.accepts()) else {
+            return;
+        };
         self.net.observe(Seen::Drains);
         let (world, life) = (Rc::downgrade(self), self.lives.get());
         server.drain(move |in_time| {
@@ -718,7 +826,13 @@ impl World {
             let net = Rc::clone(&world.net);
             // Not within the server's own work.
             net.timeline.at(net.now(), move || {
-                if world.lives.get() == life && world.net.server.take().is_some() {
+                if world.lives.get() == life
+                    && let Some(server) = world.net.server.take()
+                {
+                    if let Some(machine) = &world.machine {
+                        machine.ended();
+                    }
+                    drop(server);
                     world.net.observe(Seen::Drained { in_time });
                     world.restart();
                 }

@@ -212,6 +212,17 @@ impl Disk {
         self.state().used.retain(|block| !blocks.contains(block));
     }
 
+    /// Bytes of memory that this takes, about.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        let state = self.state();
+        let pending = state.pending.iter().map(|it| match it {
+            Pending::Write(_, data) => data.capacity(),
+            Pending::SetLen(_) | Pending::Sync(_) => 0,
+        });
+        state.bytes.capacity() + state.durable.capacity() + pending.sum::<usize>()
+    }
+
     /// Changes a bit of the file, also where it is safe: the disk has lost it.
     pub fn flip(&self, bit: u64) {
         let mut state = self.state();

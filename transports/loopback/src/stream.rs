@@ -413,10 +413,14 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        // What finds no room now is not copied, or a slow line costs the square of what waits for it.
-        let most = self.writes.borrow().room().max(1);
-        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
-        let bytes: Vec<u8> = bytes.take(most).collect();
+        // No more than is taken: what waits may be much.
+        let mut room = self.writes.borrow().room().max(1);
+        let mut bytes = Vec::new();
+        for slice in slices {
+            let part = slice.get(..room).unwrap_or(slice);
+            bytes.extend_from_slice(part);
+            room -= part.len();
+        }
         self.poll_write(cx, &bytes)
     }
 

@@ -26,12 +26,8 @@ struct Found {
 pub(crate) fn run(args: &Mutants) -> ExitCode {
     let mutants = match chosen(args) {
         Ok(mutants) => mutants,
-        Err(unknown) => {
-            let known: Vec<_> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
-            say(&format!(
-                "fanfare-sim: there is no mutant `{unknown}`; there are {}",
-                known.join(", ")
-            ));
+        Err(error) => {
+            say(&format!("fanfare-sim: {error}"));
             return ExitCode::from(verdict::USAGE);
         }
     };
@@ -85,8 +81,8 @@ pub(crate) fn run(args: &Mutants) -> ExitCode {
     }
 }
 
-/// Those that are asked for, or the name that is none.
-fn chosen(args: &Mutants) -> Result<Vec<Mutant>, &str> {
+/// Those that are asked for.
+fn chosen(args: &Mutants) -> Result<Vec<Mutant>, String> {
     let all = Mutant::ALL;
     if let Some(few) = args.few {
         let from = args.turn.wrapping_mul(few) % all.len();
@@ -96,11 +92,19 @@ fn chosen(args: &Mutants) -> Result<Vec<Mutant>, &str> {
     if args.only.is_empty() {
         return Ok(all.to_vec());
     }
-    let named = args.only.iter().map(|name| {
-        let known = all.iter().find(|mutant| mutant.name() == name);
-        known.copied().ok_or(name.as_str())
-    });
-    named.collect()
+    args.only.iter().map(|name| named(name)).collect()
+}
+
+/// The one of this name.
+pub(crate) fn named(name: &str) -> Result<Mutant, String> {
+    let known = Mutant::ALL.iter().find(|mutant| mutant.name() == name);
+    known.copied().ok_or_else(|| {
+        let names: Vec<_> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        format!(
+            "there is no mutant `{name}`; there are {}",
+            names.join(", ")
+        )
+    })
 }
 
 /// Runs worlds with it, until one fails. The lowest seed that does is told, however many run at once.

@@ -4,20 +4,56 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Known, Oracle, rooms, said, text};
+use super::{Known, Oracle, entered, kept, rooms, said, text};
 use crate::history::{Conn, Seen};
 
 /// A user's device, and an epoch of the user's room.
 type Cursor = (u64, String, String);
 
-/// A device's cursor, once told, never goes back within an epoch: an ack said after that is answered with no less. Only a
-/// device has one.
+/// An ack that is not answered yet.
+struct Asked {
+    seq: Option<u64>,
+    /// The cursors that were told when it was said.
+    told: BTreeMap<Cursor, u64>,
+}
+
+/// A device's cursor, once told, never goes back within an epoch: an ack said after that is answered with no less. It never
+/// goes beyond what was sent. Only a device has one.
 #[derive(Default)]
 pub(super) struct Acked {
     devices: BTreeMap<Conn, (u64, Option<String>)>,
-    /// The cursors that were told when an ack was said which is not answered yet.
-    asked: BTreeMap<(Conn, String), BTreeMap<Cursor, u64>>,
+    asked: BTreeMap<(Conn, String), Asked>,
     told: BTreeMap<Cursor, u64>,
+    /// By user and epoch of the user's room: the last number that anybody has seen.
+    last: BTreeMap<(u64, String), u64>,
+}
+
+impl Acked {
+    /// What a connection sees of its user's room. A reply comes after all that was sent before what it answers.
+    fn sees(&mut self, conn: Conn, frame: &Value, known: &Known) {
+        let Some((user, _)) = self.devices.get(&conn) else {
+            return;
+        };
+        let (user, home) = (*user, format!("user:{user}"));
+        let data = &frame["data"];
+        let entered = entered(frame).into_iter().filter(|(room, _)| *room == home);
+        let mut seqs: Vec<(&str, u64)> = entered
+            .map(|(_, at)| (text(at, "/epoch"), at["seq"].as_u64().unwrap_or_default()))
+            .collect();
+        if frame["type"] == "system:gap" && text(data, "/room") == home {
+            seqs.push((
+                text(data, "/epoch"),
+                data["to"].as_u64().unwrap_or_default(),
+            ));
+        }
+        let epoch = known.epoch(conn, &home).unwrap_or_default();
+        let events = kept(frame).filter(|(room, _)| *room == home);
+        seqs.extend(events.map(|(_, seq)| (epoch, seq)));
+        for (epoch, seq) in seqs {
+            let last = self.last.entry((user, epoch.to_owned())).or_default();
+            *last = seq.max(*last);
+        }
+    }
 }
 
 impl Oracle for Acked {
@@ -25,7 +61,10 @@ impl Oracle for Acked {
         "acked"
     }
 
-    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
+        if let Seen::Received { conn, frame } = seen {
+            self.sees(*conn, frame, known);
+        }
         match seen {
             Seen::Opened {
                 conn, user, name, ..
@@ -35,14 +74,17 @@ impl Oracle for Acked {
             Seen::Said { conn, text: words } => {
                 let op = said(words);
                 if op["op"] == "ack" {
-                    let asked = (*conn, op["ref"].to_string());
-                    self.asked.insert(asked, self.told.clone());
+                    let asked = Asked {
+                        seq: op["seq"].as_u64(),
+                        told: self.told.clone(),
+                    };
+                    self.asked.insert((*conn, op["ref"].to_string()), asked);
                 }
             }
             Seen::Received { conn, frame } if frame["type"] == "system:reply" => {
                 let data = &frame["data"];
                 let asked = self.asked.remove(&(*conn, data["ref"].to_string()));
-                let Some(told_before) = asked.filter(|_| data["ok"] == true) else {
+                let Some(asked) = asked.filter(|_| data["ok"] == true) else {
                     return Ok(());
                 };
                 let Some((user, Some(device))) = self.devices.get(conn) else {
@@ -50,8 +92,15 @@ impl Oracle for Acked {
                 };
                 let seq = data["seq"].as_u64().ok_or("an ack that names no number")?;
                 let key = (*user, device.clone(), text(data, "/epoch").to_owned());
-                if let Some(before) = told_before.get(&key).filter(|before| seq < **before) {
+                if let Some(before) = asked.told.get(&key).filter(|before| seq < **before) {
                     return Err(format!("the cursor was at {before} before"));
+                }
+                let last = self.last.get(&(*user, key.2.clone())).copied();
+                let last = last.unwrap_or_default();
+                if asked.seq == Some(seq) && seq > last {
+                    return Err(format!(
+                        "{seq} was taken, and {last} is the last that was sent"
+                    ));
                 }
                 let told = self.told.entry(key).or_default();
                 *told = seq.max(*told);
@@ -64,10 +113,50 @@ impl Oracle for Acked {
     }
 }
 
-/// After one event all of a user's devices are told one count, and at the end it is the one of the inbox.
+/// After one event all of a user's devices are told one count, and at the end it is the one of the inbox: of what is kept,
+/// what is a notification and was not read since.
 #[derive(Default)]
 pub(super) struct Unread {
     counts: BTreeMap<(String, String, u64), u64>,
+    /// By mark: whether what a back end published counts as a notification.
+    notifies: BTreeMap<u64, bool>,
+    /// What is kept of users' rooms, by room and epoch.
+    logs: BTreeMap<(String, String), Vec<Line>>,
+}
+
+/// An event of a log: its number, its mark, and up to where it says that was read.
+struct Line {
+    seq: u64,
+    mark: Option<u64>,
+    read_up_to: Option<u64>,
+}
+
+/// Whether it is a notification, as docs/protocol.md says.
+fn is_notification(path: &str, body: &Value) -> bool {
+    let of_a_task = ["created", "completed", "failed", "cancelled"];
+    let kind = text(body, "/type").strip_prefix("task:");
+    let direct = path.starts_with("/v1/users/");
+    let counts = direct || kind.is_some_and(|kind| of_a_task.contains(&kind));
+    body["notify"].as_bool().unwrap_or(counts)
+}
+
+impl Unread {
+    /// How many are unread at the end of a log, where it was read to its end.
+    fn of_log(&self, room: &str, epoch: &str, head: u64) -> Option<u64> {
+        let log = self.logs.get(&(room.to_owned(), epoch.to_owned()));
+        let Some(log) = log else {
+            return (head == 0).then_some(0);
+        };
+        if log.last().is_none_or(|last| last.seq != head) {
+            return None;
+        }
+        let read = log.iter().filter_map(|line| line.read_up_to).max();
+        let unread = log.iter().filter(|line| {
+            let notifies = line.mark.and_then(|mark| self.notifies.get(&mark));
+            Some(line.seq) > read && notifies == Some(&true)
+        });
+        Some(unread.count() as u64)
+    }
 }
 
 impl Unread {
@@ -99,10 +188,39 @@ impl Oracle for Unread {
                     return self.count(room, epoch, seq, unread);
                 }
             }
-            Seen::Found { body, .. } => {
+            Seen::Publishing { path, body, .. } => {
+                if let Some(mark) = body["data"]["mark"].as_u64() {
+                    let notifies = is_notification(path, body);
+                    self.notifies.entry(mark).or_insert(notifies);
+                }
+            }
+            Seen::Found { path, body } => {
+                let (room, epoch) = (text(body, "/room"), text(body, "/epoch"));
+                if let Some(events) = body["events"].as_array() {
+                    let log = self.logs.entry((room.to_owned(), epoch.to_owned()));
+                    let log = log.or_default();
+                    if !path.contains("since=") {
+                        log.clear();
+                    }
+                    log.extend(events.iter().map(|event| {
+                        let data = &event["data"];
+                        let read = data["up_to"].as_u64();
+                        Line {
+                            seq: event["rooms"][room].as_u64().unwrap_or_default(),
+                            mark: data["mark"].as_u64(),
+                            read_up_to: read.filter(|_| event["type"] == "inbox:read"),
+                        }
+                    }));
+                }
                 if let Some(unread) = body.get("unread").and_then(Value::as_u64) {
                     let seq = body["seq"].as_u64().unwrap_or_default();
-                    return self.count(text(body, "/room"), text(body, "/epoch"), seq, unread);
+                    self.count(room, epoch, seq, unread)?;
+                    let kept = self.of_log(room, epoch, seq);
+                    if let Some(kept) = kept.filter(|kept| *kept != unread) {
+                        return Err(format!(
+                            "{room} at {seq}: {unread} are unread, and {kept} in its log"
+                        ));
+                    }
                 }
             }
             _ => {}

@@ -1,6 +1,6 @@
 //! What becomes of what was published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -67,18 +67,30 @@ impl Oracle for NoLeak {
 /// Room, epoch and number.
 type Places = BTreeMap<String, (String, u64)>;
 
-/// One id is one event: every retry is told the first, and nobody gets it as another.
+/// What was answered to a publish: where its event is, whether it was new, and of which content.
+struct Answer {
+    places: Places,
+    is_first: bool,
+    content: String,
+}
+
+/// One id is one event: every retry is told the first, and nobody gets it as another. The ids of events that are not kept end with
+/// the server.
 #[derive(Default)]
 pub(super) struct NotDoubled {
+    /// Of events that are not kept.
+    fleeting: BTreeSet<String>,
     /// By its id: what answers said, and whether one of them was the first. A server without a store knows no id of before
     /// its start, and a room that begins anew has other numbers.
-    answers: BTreeMap<String, Vec<(Places, bool)>>,
+    answers: BTreeMap<String, Vec<Answer>>,
+    /// By number of the publish: its content.
+    contents: BTreeMap<u64, String>,
     /// By room, epoch and id.
     seqs: BTreeMap<(String, String, String), u64>,
 }
 
 impl NotDoubled {
-    fn answered(&mut self, body: &Value) -> Result<(), String> {
+    fn answered(&mut self, number: u64, body: &Value) -> Result<(), String> {
         let rooms = body["rooms"].as_object().into_iter().flatten();
         let places: Places = rooms
             .map(|(room, at)| {
@@ -87,23 +99,34 @@ impl NotDoubled {
             })
             .collect();
         let is_first = body["duplicate"] != true;
+        let content = self.contents.get(&number).cloned().unwrap_or_default();
         let known = self
             .answers
             .entry(text(body, "/id").to_owned())
             .or_default();
-        let same_epoch = |other: &Places| {
+        let same_epoch = |other: &Answer| {
             let mut rooms = places.iter();
-            rooms.any(|(room, (epoch, _))| other.get(room).is_some_and(|(of, _)| of == epoch))
+            rooms.any(|(room, (epoch, _))| {
+                let other = other.places.get(room);
+                other.is_some_and(|(of, _)| of == epoch)
+            })
         };
-        match known.iter_mut().find(|(other, _)| same_epoch(other)) {
-            Some((other, _)) if *other != places => Err(format!("was {other:?} before")),
-            Some((_, was_first)) if is_first && *was_first => Err("was new before".to_owned()),
-            Some((_, was_first)) => {
-                *was_first |= is_first;
+        match known.iter_mut().find(|other| same_epoch(other)) {
+            Some(other) if other.places != places => Err(format!("was {:?} before", other.places)),
+            Some(other) if other.content != content => {
+                Err(format!("was taken before, with {}", other.content))
+            }
+            Some(other) if is_first && other.is_first => Err("was new before".to_owned()),
+            Some(other) => {
+                other.is_first |= is_first;
                 Ok(())
             }
             None => {
-                known.push((places, is_first));
+                known.push(Answer {
+                    places,
+                    is_first,
+                    content,
+                });
                 Ok(())
             }
         }
@@ -117,9 +140,26 @@ impl Oracle for NotDoubled {
 
     fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
+            Seen::Publishing { number, body, .. } => {
+                self.contents
+                    .entry(*number)
+                    .or_insert_with(|| body.to_string());
+            }
+            Seen::Started => {
+                for id in std::mem::take(&mut self.fleeting) {
+                    self.answers.remove(&id);
+                }
+            }
             Seen::Published {
-                status: 200, body, ..
-            } if body["id"].is_string() => return self.answered(body),
+                number,
+                status: 200,
+                body,
+            } if body["id"].is_string() => {
+                if known.is_ephemeral(*number) {
+                    self.fleeting.insert(text(body, "/id").to_owned());
+                }
+                return self.answered(*number, body);
+            }
             Seen::Received { conn, frame } => {
                 for (room, seq) in kept(frame) {
                     let epoch = known.epoch(*conn, room).unwrap_or_default();

@@ -65,6 +65,40 @@ fn what_the_log_lost_before_it_was_read_is_said_to_be_missing() {
     assert_eq!(after, (51..=100).collect::<Vec<_>>());
 }
 
+/// Whichever event is the first that has no room, and whichever makes another room be forgotten.
+#[test]
+fn a_room_that_is_forgotten_when_a_client_falls_behind_tells_it_of_the_new_epoch() {
+    let mut forgotten = 0;
+    for log_bytes in (2_000..14_000).step_by(100) {
+        let mut world = World::with(Settings {
+            limits: Limits {
+                outbox_bytes: 4_000,
+                log_bytes,
+                ..Limits::default()
+            },
+            ..Settings::default()
+        });
+        let slow = world.connect(Handshake::chat(user(7), task(1)).window_bytes(1));
+        world.join(slow, task(2));
+        world.publish_to_task(task(2), &[], draft("chat:message", "before"));
+        world.received(slow);
+        world.stop_reading(slow);
+        fill(&mut world, 1..=12);
+        let receipt = world.publish_to_task(task(2), &[], draft("chat:message", "after"));
+        world.resume_reading(slow);
+        let received = world.received(slow);
+        // Up to 1, where it is told after the second event.
+        let gaps = [0, 1].map(|to| gap(task(2), 1, to, "epoch"));
+        let is_told = received
+            .iter()
+            .any(|it| gaps.iter().any(|gap| gap.matches(it)));
+        let begins_anew = receipt.rooms()[0].seq.number() == 1;
+        assert_eq!(is_told, begins_anew, "{log_bytes}: {received:?}");
+        forgotten += usize::from(begins_anew);
+    }
+    assert!((1..120).contains(&forgotten), "{forgotten}");
+}
+
 #[test]
 fn a_client_that_never_reads_is_closed_at_its_deadline_not_before() {
     let mut world = world();
