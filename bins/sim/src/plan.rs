@@ -35,6 +35,9 @@ pub(crate) struct Setting {
     pub(crate) devices: Vec<Device>,
     pub(crate) network: Network,
     pub(crate) limits: Bounds,
+    /// Whether devices are connected without bytes: frames come as they leave the hub.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) direct: bool,
     /// Where the server keeps what it is told; none: in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) store: Option<Keeping>,
