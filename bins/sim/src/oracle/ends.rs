@@ -116,6 +116,8 @@ pub(super) struct Drained {
     open: BTreeSet<Conn>,
     /// Those that were open when it began to drain, and were told nothing yet.
     untold: BTreeSet<Conn>,
+    /// Whether it began when all was well.
+    is_judged: bool,
     told: BTreeSet<Conn>,
 }
 
@@ -157,11 +159,13 @@ impl Oracle for Drained {
             }
             // While there are faults, who can say what was lost on its way?
             Seen::Drains if known.healed.is_some() => {
+                self.is_judged = true;
                 let well = self.open.iter();
                 let well = well.filter(|conn| !known.given_up.contains(&conn.device));
                 self.untold = well.copied().collect();
             }
-            Seen::Drained { in_time: false } if known.healed.is_some() => {
+            // One that began to drain among faults may have met them.
+            Seen::Drained { in_time: false } if self.is_judged => {
                 return Err("has connections left at its deadline".to_owned());
             }
             Seen::Drained { .. } if known.healed.is_some() => {
