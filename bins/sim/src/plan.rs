@@ -51,6 +51,24 @@ const fn is_false(it: &bool) -> bool {
     !*it
 }
 
+/// What of a server outlives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    Memory,
+    Immediate,
+    Relaxed,
+}
+
+impl Setting {
+    pub(crate) fn keeps(&self) -> Keeps {
+        match &self.store {
+            None => Keeps::Memory,
+            Some(store) if store.relaxed => Keeps::Relaxed,
+            Some(_) => Keeps::Immediate,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Device {

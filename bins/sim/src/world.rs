@@ -22,7 +22,7 @@ use crate::net::Net;
 use crate::oracle::{BoundedMemory, Broken, Oracles, Sample};
 use crate::outside::Program;
 use crate::panics;
-use crate::plan::{Kind, Network, Plan, Step, Target, Token};
+use crate::plan::{Keeps, Kind, Network, Plan, Step, Target, Token};
 use crate::presence::Presence;
 use crate::publisher::{self, Request};
 use crate::storage::{Machine, Unopened};
@@ -153,8 +153,12 @@ fn judged(
     drop(coverage::take());
     let meter = Rc::<Meter>::default();
     let world = meter.count(|| World::begin(plan, witness, outside, Rc::clone(&meter)));
+    let keeps = match &world.machine {
+        Some(_) => plan.world.keeps(),
+        None => Keeps::Memory,
+    };
     let mut judge = Judge {
-        oracles: Oracles::new(plan.world.limits.clone()),
+        oracles: Oracles::new(plan.world.limits.clone(), keeps),
         memory: BoundedMemory::new(plan.world.limits.clone(), plan.world.devices.len()),
         digest: Digest::default(),
         seen: 0,
