@@ -5,13 +5,14 @@ use std::io;
 use std::rc::Rc;
 
 use async_channel::Receiver;
-use fanfare_core::{Claims, TaskGrant, TaskId, Time, UserId};
+use fanfare_core::{Claims, Open, TaskGrant, TaskId, Time, UserId};
 use fanfare_loopback::task;
 use fanfare_websocket::Credentials;
 use serde_json::{Value, json};
 use smol::future::or;
 
 use crate::history::{Conn, Place, Rights, Seen};
+use crate::link::Link;
 use crate::machine::{BEGINNING, credentials};
 use crate::net::{Net, Node};
 use crate::oracle;
@@ -76,6 +77,7 @@ struct Device {
     net: Rc<Net>,
     number: usize,
     about: plan::Device,
+    is_direct: bool,
     credentials: Credentials,
     connections: u64,
     /// Where it stands; a room of which it only knows the epoch has no number.
@@ -110,7 +112,7 @@ enum Next {
 
 /// A connection as its device holds it.
 struct Held {
-    wire: Wire,
+    wire: Link,
     conn: Conn,
     /// When the last frame came.
     heard: Time,
@@ -125,6 +127,7 @@ pub(crate) async fn run(
     net: Rc<Net>,
     number: usize,
     about: plan::Device,
+    is_direct: bool,
     commands: Receiver<Command>,
 ) {
     let Ok(credentials) = credentials() else {
@@ -134,6 +137,7 @@ pub(crate) async fn run(
         net,
         number,
         about,
+        is_direct,
         credentials,
         connections: 0,
         places: BTreeMap::new(),
@@ -255,6 +259,23 @@ impl Device {
         (path, since)
     }
 
+    /// The same without bytes.
+    fn open(&self, since: &[(String, Place)]) -> Open {
+        let endpoint = match self.about.endpoint {
+            Endpoint::Chat { task: number } => fanfare_core::Endpoint::Task(task(number)),
+            Endpoint::Notifications {} => fanfare_core::Endpoint::Notifications,
+        };
+        let since = since.iter().filter_map(|(room, at)| {
+            let position = format!("{}:{}", at.epoch, at.seq);
+            Some((room.parse().ok()?, position.parse().ok()?))
+        });
+        Open {
+            device: self.about.name.as_ref().and_then(|name| name.parse().ok()),
+            since: since.collect(),
+            ..Open::new(endpoint)
+        }
+    }
+
     /// The position that it names for a room.
     fn place(&self, room: &str, with: Since) -> Option<Place> {
         let known = self.places.get(room).and_then(|(epoch, seq)| {
@@ -300,13 +321,24 @@ impl Device {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n",
         );
         let opened = net.within(PATIENCE_MS, async {
+            if self.is_direct {
+                if with == Since::Garbage {
+                    return Ok(Err(400));
+                }
+                let open = self.open(&since);
+                let opened = net.connect_directly(number, open, &token).await?;
+                return Ok(opened.map(Link::Direct));
+            }
             let mut wire = Wire::new(net.connect(Node::Device(number)).await?);
             let answer = wire.request(&head, "").await?;
-            Ok((wire, answer.status))
+            Ok(match answer.status {
+                101 => Ok(Link::Bytes(wire)),
+                status => Err(status),
+            })
         });
         let wire = match opened.await {
-            Ok((wire, 101)) => wire,
-            Ok((_, status)) => {
+            Ok(Ok(wire)) => wire,
+            Ok(Err(status)) => {
                 net.observe(Seen::Refused {
                     device: number,
                     status,

@@ -136,6 +136,7 @@ fn setting(random: &mut Rng) -> Setting {
         publishers: random.u32(1..=5),
         devices,
         network: network(random),
+        direct: random.bool(),
         rolls: random.u8(..3) == 0,
         store: None,
         limits: Bounds {

@@ -3,7 +3,8 @@
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
-use fanfare_core::{Held, Hub, Limits, Now, Time, Wall};
+use async_channel::{Receiver, Sender};
+use fanfare_core::{Endpoint, Held, Hub, Limits, Now, Open, Time, Wall};
 use fanfare_loopback::{Stream, Timeline};
 use fanfare_store::HubLog;
 use fanfare_websocket::{
@@ -12,8 +13,10 @@ use fanfare_websocket::{
 };
 use smol::LocalExecutor;
 
+use crate::direct::{self, Ports, Said};
 use crate::plan::Bounds;
 use crate::storage::{Kept, Machine, Unopened, Writing};
+use crate::wire::Frame;
 
 /// The wall clock's time when a world begins: 2026-01-01, 00:00 UTC.
 pub(crate) const BEGINNING: Wall = Wall::from_unix_millis(1_767_225_600_000);
@@ -21,6 +24,8 @@ pub(crate) const API_KEY: &str = "the key of all back ends of the simulation";
 pub(crate) const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
 /// Milliseconds that clients have to leave when a server drains.
 const DRAIN_MS: u64 = 10_000;
+/// Milliseconds between two looks at whether all have left.
+const DRAIN_LOOK_MS: u64 = 50;
 
 /// How wrong a machine's wall clock is. It goes on being so when a server on it is started anew.
 #[derive(Debug, Default)]
@@ -52,6 +57,7 @@ pub(crate) struct Clocks {
     skew: Rc<Skew>,
     shown_ms: Cell<u64>,
     witness: Option<Witness>,
+    ports: Rc<Ports>,
 }
 
 /// Sees everything that passes between a server's shard and its hub.
@@ -77,6 +83,7 @@ impl Platform for Clocks {
     }
 
     fn watch(&self, _now: Now, passes: Passes<'_>) {
+        self.ports.watch(passes);
         if let Some(witness) = &self.witness {
             witness(self.timeline.now(), passes);
         }
@@ -85,6 +92,7 @@ impl Platform for Clocks {
 
 /// A server. Dropping it is `kill -9`.
 pub(crate) struct Server {
+    timeline: Timeline,
     executor: Rc<LocalExecutor<'static>>,
     /// Once it serves.
     serving: Rc<OnceCell<Serving>>,
@@ -96,6 +104,9 @@ pub(crate) struct Server {
 struct Serving {
     shard: Shard<Clocks>,
     api: Rc<Api<Clocks>>,
+    /// Of connections without bytes.
+    ports: Rc<Ports>,
+    credentials: Credentials,
 }
 
 /// Who may: the same in every life of the server.
@@ -127,13 +138,14 @@ impl Start<'_> {
         }
     }
 
-    fn clocks(&self) -> Clocks {
+    fn clocks(&self, ports: &Rc<Ports>) -> Clocks {
         Clocks {
             timeline: self.timeline.clone(),
             started: self.timeline.now(),
             skew: Rc::clone(self.skew),
             shown_ms: Cell::new(0),
             witness: self.witness.clone(),
+            ports: Rc::clone(ports),
         }
     }
 
@@ -142,10 +154,12 @@ impl Start<'_> {
         let executor = Rc::new(LocalExecutor::new());
         let hub = Hub::new(self.limits(), self.seed);
         let verify = verify(self.credentials.clone());
-        let (clocks, limits) = (self.clocks(), SocketLimits::default());
+        let ports = Rc::<Ports>::default();
+        let (clocks, limits) = (self.clocks(&ports), SocketLimits::default());
         let shard = Shard::new(hub, clocks, limits, verify, &executor);
-        let serving = OnceCell::from(Serving::new(shard, self.credentials));
+        let serving = OnceCell::from(Serving::new(shard, self.credentials, ports));
         Server {
+            timeline: self.timeline.clone(),
             executor,
             serving: Rc::new(serving),
             writing: None,
@@ -162,7 +176,9 @@ impl Start<'_> {
         let (log, writing) = machine.open()?;
         let executor = Rc::new(LocalExecutor::new());
         let serving = Rc::new(OnceCell::new());
-        let (limits, clocks, seed) = (self.limits(), self.clocks(), self.seed);
+        let ports = Rc::<Ports>::default();
+        let (limits, clocks, seed) = (self.limits(), self.clocks(&ports), self.seed);
+        let timeline = self.timeline.clone();
         let (own, place) = (Rc::downgrade(&executor), Rc::clone(&serving));
         let (machine, storage) = (Rc::clone(machine), log.clone());
         let verify = verify(self.credentials.clone());
@@ -182,11 +198,12 @@ impl Start<'_> {
             let restored = shard.restored().await;
             restored.map_err(|failure| format!("the first commit: {failure:?}"))?;
             // Nobody else sets it.
-            let _ = place.set(Serving::new(shard, credentials));
+            let _ = place.set(Serving::new(shard, credentials, ports));
             Ok(())
         };
         executor.spawn(async move { started(start.await) }).detach();
         Ok(Server {
+            timeline,
             executor,
             serving,
             writing: Some(writing),
@@ -203,11 +220,13 @@ fn verify(
 }
 
 impl Serving {
-    fn new(shard: Shard<Clocks>, credentials: Credentials) -> Self {
-        let api = Api::new(shard.clone(), credentials, ApiOptions::default());
+    fn new(shard: Shard<Clocks>, credentials: Credentials, ports: Rc<Ports>) -> Self {
+        let api = Api::new(shard.clone(), credentials.clone(), ApiOptions::default());
         Self {
             shard,
             api: Rc::new(api),
+            ports,
+            credentials,
         }
     }
 }
@@ -220,12 +239,35 @@ impl Server {
 
     /// Takes a connection, where it listens.
     pub(crate) fn accept(&self, stream: Stream) {
-        let Some(Serving { shard, api }) = self.serving.get() else {
+        let Some(Serving { shard, api, .. }) = self.serving.get() else {
             return;
         };
         let limits = ListenerLimits::default();
         let served = serve(stream, shard.clone(), Rc::clone(api), limits);
         self.executor.spawn(served).detach();
+    }
+
+    /// Takes a connection without bytes, or refuses it as the HTTP API would.
+    pub(crate) fn accept_directly(
+        &self,
+        mut open: Open,
+        token: &str,
+        said: Receiver<Said>,
+        frames: Sender<Frame>,
+    ) -> Result<(), u16> {
+        let serving = self.serving.get().ok_or(503_u16)?;
+        let Serving { shard, ports, .. } = serving;
+        let principal = serving.credentials.client(token, shard.now().wall);
+        let principal = principal.map_err(|_| 401_u16)?;
+        match &open.endpoint {
+            Endpoint::Task(task) if !principal.may_join(*task) => return Err(403),
+            Endpoint::Task(_) | Endpoint::Notifications | Endpoint::Bus(_) => {}
+        }
+        open.principal = Some(principal);
+        let (shard, ports) = (shard.clone(), Rc::clone(ports));
+        let served = direct::serve(shard, ports, open, said, frames);
+        self.executor.spawn(served).detach();
+        Ok(())
     }
 
     /// What its hub holds.
@@ -245,9 +287,17 @@ impl Server {
         let Some(Serving { shard, .. }) = self.serving.get() else {
             return;
         };
-        let (shard, log) = (shard.clone(), self.log.clone());
+        let (shard, log, timeline) = (shard.clone(), self.log.clone(), self.timeline.clone());
         let drained = async move {
+            let deadline = shard.now().time.plus(DRAIN_MS);
             let in_time = shard.drain(DRAIN_MS).await;
+            // Connections without bytes are known to the hub only.
+            let left = || shard.with_hub(|hub, _| hub.connections());
+            while left() > 0 && shard.now().time < deadline {
+                let look = timeline.now().plus(DRAIN_LOOK_MS);
+                timeline.sleep_until(look).await;
+            }
+            let in_time = in_time && left() == 0;
             if let Some(log) = log {
                 drop(log.end().await);
             }

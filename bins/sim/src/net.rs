@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 
-use fanfare_core::Time;
+use fanfare_core::{Open, Time};
 use fanfare_loopback::{Conditions, Direction, Line, Stream, Timeline};
 
+use crate::direct::{self, Direct};
 use crate::history::{Observation, Seen};
+use crate::link::Between;
 use crate::machine::{Server, Skew};
 use crate::outside::Program;
 use crate::plan::{Fault, Network};
@@ -32,7 +34,7 @@ pub(crate) struct Net {
     pub(crate) outside: Option<Rc<Program>>,
     network: RefCell<Network>,
     /// The last line of each device.
-    lines: RefCell<BTreeMap<usize, Line>>,
+    lines: RefCell<BTreeMap<usize, Between>>,
     seed: u64,
     /// Each node draws from its own, so that what is taken out of a plan changes little for the others.
     random: RefCell<BTreeMap<Node, fastrand::Rng>>,
@@ -123,11 +125,18 @@ impl Net {
         }
     }
 
+    /// A way to the server takes its time.
+    async fn way(&self, node: Node) {
+        let latency = self.conditions().latency_ms;
+        let (from, to) = (*latency.start(), *latency.end());
+        self.sleep_ms(from + self.draw(node, to - from + 1)).await;
+    }
+
     /// Connects to the server; a device's line can be broken later.
     pub(crate) async fn connect(&self, node: Node) -> io::Result<Stream> {
+        self.way(node).await;
+        // The weather may have changed meanwhile.
         let conditions = self.conditions();
-        let (from, to) = (*conditions.latency_ms.start(), *conditions.latency_ms.end());
-        self.sleep_ms(from + self.draw(node, to - from + 1)).await;
         let seed = self.draw(node, u64::MAX);
         let (ours, theirs, line) = Line::open(&self.timeline, conditions, seed);
         if let Some(program) = &self.outside {
@@ -150,6 +159,7 @@ impl Net {
 
     fn keep_line(&self, node: Node, line: Line) {
         if let Node::Device(device) = node {
+            let line = Between::Bytes(line);
             self.lines.borrow_mut().insert(device, line);
         }
     }
@@ -158,6 +168,29 @@ impl Net {
     pub(crate) fn ahead_ms(&self) -> u64 {
         let program = self.outside.as_ref();
         program.map_or(0, |program| program.ahead_ms())
+    }
+
+    /// Connects a device without bytes; the connection can be broken later. A refusal has the status that HTTP would have.
+    pub(crate) async fn connect_directly(
+        &self,
+        device: usize,
+        open: Open,
+        token: &str,
+    ) -> io::Result<Result<Direct, u16>> {
+        self.way(Node::Device(device)).await;
+        let accepts = self.accepts_from.get().max(self.paused_until.get());
+        self.timeline.sleep_until(accepts).await;
+        let server = self.server.borrow();
+        let Some(server) = &*server else {
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        let (direct, line, said, frames) = direct::open(self.conditions().window_bytes);
+        if let Err(status) = server.accept_directly(open, token, said, frames) {
+            return Ok(Err(status));
+        }
+        let line = Between::Direct(line);
+        self.lines.borrow_mut().insert(device, line);
+        Ok(Ok(direct))
     }
 
     /// Breaks a device's line.
@@ -188,7 +221,7 @@ impl Net {
 
     /// Bytes in the lines of all devices.
     pub(crate) fn line_bytes(&self) -> usize {
-        self.lines.borrow().values().map(Line::held).sum()
+        self.lines.borrow().values().map(Between::held).sum()
     }
 
     /// What clogged or stalled goes on.

@@ -13,6 +13,7 @@ mod known;
 mod logs;
 mod memory;
 mod publishes;
+mod restarts;
 mod rights;
 mod rooms;
 mod state;
@@ -23,7 +24,7 @@ use serde_json::Value;
 
 use crate::history::{Observation, Seen};
 use crate::oracle::known::Known;
-use crate::plan::Bounds;
+use crate::plan::{Bounds, Keeps};
 
 pub(crate) use memory::{BoundedMemory, Sample};
 pub(crate) use rights::WELCOME;
@@ -65,7 +66,7 @@ pub(crate) struct Oracles {
 
 impl Oracles {
     /// Of a server with these limits.
-    pub(crate) fn new(limits: Bounds) -> Self {
+    pub(crate) fn new(limits: Bounds, keeps: Keeps) -> Self {
         let oracles: Vec<Box<dyn Oracle>> = vec![
             Box::<rooms::Order>::default(),
             Box::<rooms::NoSilentGap>::default(),
@@ -85,9 +86,11 @@ impl Oracles {
             Box::<answers::Answered>::default(),
             Box::<ends::NotDelayed>::default(),
             Box::<ends::Drained>::default(),
+            Box::<restarts::Epochs>::default(),
+            Box::<restarts::NotKept>::default(),
         ];
         Self {
-            known: Known::new(limits),
+            known: Known::new(limits, keeps),
             oracles,
         }
     }
@@ -119,7 +122,7 @@ impl Oracles {
 /// What they are called.
 #[cfg(test)]
 pub(crate) fn names() -> Vec<&'static str> {
-    let all = Oracles::new(Bounds::default());
+    let all = Oracles::new(Bounds::default(), Keeps::Memory);
     all.oracles.iter().map(|oracle| oracle.name()).collect()
 }
 
@@ -271,12 +274,20 @@ mod tests {
 
     /// The same, of what was seen at these milliseconds.
     pub(super) fn judged_at(history: Vec<(u64, Seen)>) -> Option<&'static str> {
-        let mut oracles = Oracles::new(Bounds {
-            task_log_events: 4,
-            user_log_events: 4,
-            outbox_bytes: 4_000,
-            log_bytes: 1 << 20,
-        });
+        judged_of(Keeps::Memory, history)
+    }
+
+    /// The same, of a server that keeps what it is told so.
+    pub(super) fn judged_of(keeps: Keeps, history: Vec<(u64, Seen)>) -> Option<&'static str> {
+        let mut oracles = Oracles::new(
+            Bounds {
+                task_log_events: 4,
+                user_log_events: 4,
+                outbox_bytes: 4_000,
+                log_bytes: 1 << 20,
+            },
+            keeps,
+        );
         for (millis, seen) in history {
             let it = Observation {
                 time: fanfare_core::Time::from_millis(millis),

@@ -35,6 +35,9 @@ pub(crate) struct Setting {
     pub(crate) devices: Vec<Device>,
     pub(crate) network: Network,
     pub(crate) limits: Bounds,
+    /// Whether devices are connected without bytes: frames come as they leave the hub.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) direct: bool,
     /// Where the server keeps what it is told; none: in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) store: Option<Keeping>,
@@ -46,6 +49,24 @@ pub(crate) struct Setting {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 const fn is_false(it: &bool) -> bool {
     !*it
+}
+
+/// What of a server outlives it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    Memory,
+    Immediate,
+    Relaxed,
+}
+
+impl Setting {
+    pub(crate) fn keeps(&self) -> Keeps {
+        match &self.store {
+            None => Keeps::Memory,
+            Some(store) if store.relaxed => Keeps::Relaxed,
+            Some(_) => Keeps::Immediate,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -206,7 +206,8 @@ impl Shrinker<'_> {
 
     /// A network and bounds that explain nothing, if they have nothing to do with it.
     fn world(&mut self) {
-        let changes: [&dyn Fn(&mut Plan); 8] = [
+        let changes: [&dyn Fn(&mut Plan); 9] = [
+            &|plan| plan.world.direct = true,
             &|plan| plan.world.rolls = false,
             &|plan| {
                 let devices = plan.world.devices.iter_mut();

@@ -109,6 +109,10 @@ pub(crate) fn promise(oracle: &str) -> &'static str {
         "drained" => {
             "who is there when a server drains is told when to come back, and all are gone in time"
         }
+        "epochs" => {
+            "a durable room goes on in its epoch; a relaxed one begins a new one after a loss of power"
+        }
+        "not_kept" => "of what was answered with 507 nothing is ever seen",
         "panic" => "no input and no fault makes the server panic",
         _ => "",
     }

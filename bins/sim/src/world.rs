@@ -22,7 +22,7 @@ use crate::net::Net;
 use crate::oracle::{BoundedMemory, Broken, Oracles, Sample};
 use crate::outside::Program;
 use crate::panics;
-use crate::plan::{Kind, Network, Plan, Step, Target, Token};
+use crate::plan::{Keeps, Kind, Network, Plan, Step, Target, Token};
 use crate::presence::Presence;
 use crate::publisher::{self, Request};
 use crate::storage::{Machine, Unopened};
@@ -39,6 +39,8 @@ const PROBE_MS: u64 = 200_000;
 const PROBED_MAX: usize = 20;
 /// Milliseconds in which everything can be read.
 const AUDIT_MS: u64 = 120_000;
+/// How often all leave at the end.
+const EMPTIED: usize = 4;
 /// Milliseconds after which a server is started again whose store takes nothing more.
 const REPAIR_MS: u64 = 20_000;
 /// Milliseconds in which a server forgets who has left, and in which all can come.
@@ -151,8 +153,12 @@ fn judged(
     drop(coverage::take());
     let meter = Rc::<Meter>::default();
     let world = meter.count(|| World::begin(plan, witness, outside, Rc::clone(&meter)));
+    let keeps = match &world.machine {
+        Some(_) => plan.world.keeps(),
+        None => Keeps::Memory,
+    };
     let mut judge = Judge {
-        oracles: Oracles::new(plan.world.limits.clone()),
+        oracles: Oracles::new(plan.world.limits.clone(), keeps),
         memory: BoundedMemory::new(plan.world.limits.clone(), plan.world.devices.len()),
         digest: Digest::default(),
         seen: 0,
@@ -264,7 +270,8 @@ impl World {
             .map(|(number, about)| {
                 // Bounded by the steps of the plan, as the one below.
                 let (sender, commands) = async_channel::unbounded();
-                let run = device::run(Rc::clone(&net), number, about.clone(), commands);
+                let is_direct = plan.world.direct;
+                let run = device::run(Rc::clone(&net), number, about.clone(), is_direct, commands);
                 actors.spawn(run).detach();
                 sender
             });
@@ -400,28 +407,28 @@ impl World {
         self.empty(audited, judge)
     }
 
-    /// All leave, come and leave again, and nothing is left of them.
+    /// All leave, come and leave, again and again, and nothing is left of them.
     fn empty(self: &Rc<Self>, from: Time, judge: &mut Judge<'_>) -> Result<(), Failure> {
         let tell_all = |command: &Command| {
             let devices = 0..self.devices.len();
             self.meter
                 .count(|| devices.for_each(|device| self.tell(device, command.clone())));
         };
-        let leave = Command::Leave { in_order: true };
-        tell_all(&leave);
-        self.run_until(from.plus(EMPTY_MS), judge)?;
-        self.quiet(judge)?;
-        tell_all(&Command::Connect(crate::plan::Since::Positions));
-        self.run_until(from.plus(2 * EMPTY_MS), judge)?;
-        tell_all(&leave);
-        self.run_until(from.plus(3 * EMPTY_MS), judge)?;
-        self.quiet(judge)
-    }
-
-    fn quiet(&self, judge: &mut Judge<'_>) -> Result<(), Failure> {
-        let sample = self.sample();
-        let quiet = judge.memory.quiet(&sample);
-        quiet.map_err(|what| Failure::Liveness(broken_memory(what)))
+        let mut until = from;
+        for round in 0..EMPTIED {
+            if round > 0 {
+                tell_all(&Command::Connect(crate::plan::Since::Positions));
+                until = until.plus(EMPTY_MS);
+                self.run_until(until, judge)?;
+            }
+            tell_all(&Command::Leave { in_order: true });
+            until = until.plus(EMPTY_MS);
+            self.run_until(until, judge)?;
+            let quiet = judge.memory.quiet(&self.sample());
+            quiet.map_err(|what| Failure::Liveness(broken_memory(what)))?;
+        }
+        let ended = judge.memory.end();
+        ended.map_err(|what| Failure::Liveness(broken_memory(what)))
     }
 
     fn sample(&self) -> Sample {

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Known, Oracle, entered, kept, rooms, said, text};
 use crate::history::{Conn, Seen};
+use crate::plan::Keeps;
 
 /// A user's device, and an epoch of the user's room.
 type Cursor = (u64, String, String);
@@ -106,7 +107,8 @@ impl Oracle for Acked {
                 *told = seq.max(*told);
             }
             // Without a store, what was acknowledged ends with the server.
-            Seen::Started => self.told.clear(),
+            Seen::Started if known.keeps == Keeps::Memory => self.told.clear(),
+            Seen::DiskRenewed => self.told.clear(),
             _ => {}
         }
         Ok(())

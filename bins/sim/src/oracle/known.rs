@@ -6,13 +6,14 @@ use fanfare_core::Time;
 
 use super::{answered, entered, kept, text};
 use crate::history::{Conn, Observation, Seen};
-use crate::plan::Bounds;
+use crate::plan::{Bounds, Keeps};
 
 /// Known up to and with what is seen now.
 pub(crate) struct Known {
     pub(super) now: Time,
     /// The server's.
     pub(super) limits: Bounds,
+    pub(super) keeps: Keeps,
     epochs: BTreeMap<Conn, BTreeMap<String, String>>,
     /// By room and epoch: the id that was seen first under each number.
     facts: Facts,
@@ -23,10 +24,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    pub(super) fn new(limits: Bounds) -> Self {
+    pub(super) fn new(limits: Bounds, keeps: Keeps) -> Self {
         Self {
             now: Time::default(),
             limits,
+            keeps,
             epochs: BTreeMap::new(),
             facts: BTreeMap::new(),
             ephemeral: BTreeSet::new(),

@@ -12,9 +12,10 @@ const EVENT: usize = 8 << 10;
 const CONNECTION: usize = 32 << 10;
 /// Bytes of everything else, beside what there was in the beginning: requests under way, ids, inboxes, what actors know.
 const REST: usize = 4 << 20;
-/// Bytes by which two moments without connections may differ, and for each device of the world.
-const QUIET: i64 = 16 << 10;
-const QUIET_DEVICE: i64 = 128;
+/// Bytes by which each time that all have come and left may leave more than the one before.
+const QUIET: i64 = 512;
+/// Times that do not count yet: not all had come before, and tables were small.
+const WARM: usize = 1;
 
 /// What is held at one moment.
 #[derive(Debug, Clone, Copy, Default)]
@@ -30,15 +31,17 @@ pub(crate) struct Sample {
 }
 
 /// Outboxes and logs keep their bounds at every step, and so does what is allocated. When all have left, nothing is left
-/// of them: what is allocated is the same as after they had left before.
-#[derive(Debug)]
+/// of them: what is allocated does not grow each time.
+#[derive(Debug, Clone)]
 pub(crate) struct BoundedMemory {
     limits: Bounds,
     devices: usize,
     /// In the beginning.
     begun: Option<i64>,
-    /// When nobody was there.
-    baseline: Option<i64>,
+    /// By turns: what was allocated when all had left.
+    quiet: Vec<i64>,
+    /// Bytes that the store may have taken meanwhile.
+    store: usize,
 }
 
 impl BoundedMemory {
@@ -49,7 +52,8 @@ impl BoundedMemory {
             limits,
             devices,
             begun: None,
-            baseline: None,
+            quiet: Vec::new(),
+            store: 0,
         }
     }
 
@@ -95,23 +99,28 @@ impl BoundedMemory {
         let Sample {
             held, store, bytes, ..
         } = *sample;
+        self.store = store;
         if (held.connections, held.outbox_bytes) != (0, 0) {
             return Err(format!(
                 "all have left, and {} connections with {} bytes are left",
                 held.connections, held.outbox_bytes
             ));
         }
-        let devices = i64::try_from(self.devices).unwrap_or(i64::MAX);
-        let slack =
-            QUIET + i64::try_from(store).unwrap_or(i64::MAX) + devices.saturating_mul(QUIET_DEVICE);
-        match self.baseline {
-            Some(before) if bytes > before.saturating_add(slack) => Err(format!(
-                "{bytes} bytes are allocated when all have left, and {before} were the time before"
+        self.quiet.push(bytes);
+        Ok(())
+    }
+
+    /// After all of these moments. A table that has grown once stays so; what is left behind grows each time.
+    pub(crate) fn end(&self) -> Result<(), String> {
+        let store = i64::try_from(self.store).unwrap_or(i64::MAX);
+        let before = self.quiet.iter().skip(WARM);
+        let grows = before.clone().zip(before.skip(1));
+        match grows.map(|(before, after)| after - before).min() {
+            Some(least) if least > QUIET + store => Err(format!(
+                "each time that all have left, {least} bytes more are left at least: {:?}",
+                self.quiet
             )),
-            _ => {
-                self.baseline.get_or_insert(bytes);
-                Ok(())
-            }
+            _ => Ok(()),
         }
     }
 }
@@ -154,13 +163,25 @@ mod tests {
             let complaint = oracle.weigh(&sample).unwrap_err();
             assert!(complaint.contains(words), "{words}: {complaint}");
         }
-        let mut quiet = Sample::default();
-        assert_eq!(oracle.quiet(&quiet), Ok(()));
-        quiet.bytes = 1_000;
-        assert_eq!(oracle.quiet(&quiet), Ok(()));
-        quiet.bytes = 100_000;
-        let complaint = oracle.quiet(&quiet).unwrap_err();
-        assert!(complaint.contains("the time before"), "{complaint}");
+        for (what, weighed) in [
+            (Ok(()), [0, 90_000, 90_000, 90_400]),
+            (Ok(()), [0, 90_000, 190_000, 190_000]),
+            (Ok(()), [0, 90_000, 90_000, 190_000]),
+            (Err("2000 bytes more"), [0, 90_000, 92_000, 95_000]),
+        ] {
+            let mut oracle = oracle.clone();
+            for bytes in weighed {
+                let quiet = Sample {
+                    bytes,
+                    ..Sample::default()
+                };
+                assert_eq!(oracle.quiet(&quiet), Ok(()));
+            }
+            match (what, oracle.end()) {
+                (Err(words), Err(complaint)) => assert!(complaint.contains(words), "{complaint}"),
+                (what, ended) => assert_eq!(what.is_ok(), ended.is_ok(), "{weighed:?}"),
+            }
+        }
         let complaint = oracle.quiet(&fine).unwrap_err();
         assert!(complaint.contains("2 connections"), "{complaint}");
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{Known, Oracle, answered, kept, rooms, said, text};
 use crate::history::Seen;
+use crate::plan::Keeps;
 
 /// Who gets an event is in one of its rooms, and it is as it was published.
 #[derive(Default)]
@@ -90,7 +91,7 @@ pub(super) struct NotDoubled {
 }
 
 impl NotDoubled {
-    fn answered(&mut self, number: u64, body: &Value) -> Result<(), String> {
+    fn answered(&mut self, number: u64, body: &Value, keeps: Keeps) -> Result<(), String> {
         let rooms = body["rooms"].as_object().into_iter().flatten();
         let places: Places = rooms
             .map(|(room, at)| {
@@ -99,12 +100,19 @@ impl NotDoubled {
             })
             .collect();
         let is_first = body["duplicate"] != true;
-        let content = self.contents.get(&number).cloned().unwrap_or_default();
+        // An answer that was on its way when the disk was renewed is of what is gone.
+        let Some(content) = self.contents.get(&number).cloned() else {
+            return Ok(());
+        };
         let known = self
             .answers
             .entry(text(body, "/id").to_owned())
             .or_default();
         let same_epoch = |other: &Answer| {
+            // What is on the disk knows all ids, whatever began anew.
+            if keeps == Keeps::Immediate {
+                return true;
+            }
             let mut rooms = places.iter();
             rooms.any(|(room, (epoch, _))| {
                 let other = other.places.get(room);
@@ -140,6 +148,10 @@ impl Oracle for NotDoubled {
 
     fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
+            Seen::DiskRenewed => {
+                self.answers.clear();
+                self.contents.clear();
+            }
             Seen::Publishing { number, body, .. } => {
                 self.contents
                     .entry(*number)
@@ -158,7 +170,7 @@ impl Oracle for NotDoubled {
                 if known.is_ephemeral(*number) {
                     self.fleeting.insert(text(body, "/id").to_owned());
                 }
-                return self.answered(*number, body);
+                return self.answered(*number, body, known.keeps);
             }
             Seen::Received { conn, frame } => {
                 for (room, seq) in kept(frame) {

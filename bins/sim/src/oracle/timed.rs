@@ -351,7 +351,7 @@ fn known_is_the_first_event_of_a_number() {
         outbox_bytes: 1,
         log_bytes: 1,
     };
-    let mut known = Known::new(limits);
+    let mut known = Known::new(limits, crate::plan::Keeps::Memory);
     for (number, seen) in [
         opened(None),
         welcome("e", 0, None),
