@@ -268,3 +268,58 @@ impl Drop for Direct {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smol::future::{block_on, poll_once};
+
+    fn text(words: &str) -> Frame {
+        Frame::Text(words.to_owned())
+    }
+
+    #[test]
+    fn what_is_held_comes_when_it_goes_on_and_a_wait_that_is_dropped_loses_nothing() {
+        let (mut direct, line, _said, frames) = open(1_000);
+        block_on(async {
+            frames.send(text("one")).await.unwrap();
+            line.hold(Direction::Down);
+            for _ in 0..3 {
+                assert!(poll_once(direct.frame()).await.is_none());
+            }
+            line.go_on(Direction::Down);
+            assert_eq!(direct.frame().await.unwrap(), text("one"));
+            assert!(poll_once(direct.frame()).await.is_none());
+            frames.send(text("two")).await.unwrap();
+            assert_eq!(direct.frame().await.unwrap(), text("two"));
+            drop(frames);
+            let error = direct.frame().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        });
+    }
+
+    #[test]
+    fn a_line_that_is_cut_fails_at_both_ends_and_one_that_swallows_says_nothing() {
+        let say = || Said::Text("hello".to_owned());
+        let (direct, line, said, _frames) = open(1_000);
+        block_on(async {
+            direct.say(say()).await.unwrap();
+            assert!(matches!(said.recv().await, Ok(Said::Text(_))));
+            line.swallow(Direction::Up);
+            direct.say(say()).await.unwrap();
+            assert!(said.is_empty());
+            drop(direct);
+            assert!(!said.is_closed(), "the server is told");
+        });
+        let (mut direct, line, said, frames) = open(1_000);
+        block_on(async {
+            frames.send(text("lost")).await.unwrap();
+            line.cut();
+            let error = direct.frame().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert!(direct.say(say()).await.is_err());
+            assert!(said.recv().await.is_err());
+            assert!(frames.send(text("more")).await.is_err());
+        });
+    }
+}
