@@ -172,7 +172,8 @@ pub(crate) fn bar(length: Option<u64>, template: &str) -> ProgressBar {
     };
     let style = ProgressStyle::with_template(template);
     let bar = ProgressBar::with_draw_target(length, target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message("just begun");
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(100));
     }
