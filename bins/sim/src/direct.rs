@@ -8,11 +8,11 @@ use std::rc::Rc;
 
 use async_channel::{Receiver, Sender};
 use fanfare_core::{ConnId, Effect, Input, Open, Pull};
-use fanfare_loopback::Direction;
+use fanfare_loopback::{Direction, Timeline};
 use fanfare_websocket::{Passes, Shard};
 use smol::future::or;
 
-use crate::machine::Clocks;
+use crate::machine::{Clocks, Witness};
 use crate::wire::Frame;
 
 /// Messages of a client that wait for the server.
@@ -28,21 +28,39 @@ pub(crate) enum Said {
 }
 
 /// Who is to be told that the hub has something for a connection. One that is dropped is gone.
-#[derive(Debug, Default)]
-pub(crate) struct Ports(RefCell<BTreeMap<ConnId, Sender<()>>>);
+pub(crate) struct Ports {
+    open: RefCell<BTreeMap<ConnId, Sender<()>>>,
+    timeline: Timeline,
+    witness: Option<Witness>,
+}
 
 impl Ports {
+    pub(crate) fn new(timeline: &Timeline, witness: Option<Witness>) -> Rc<Self> {
+        Rc::new(Self {
+            open: RefCell::default(),
+            timeline: timeline.clone(),
+            witness,
+        })
+    }
+
+    /// Shows what passes by the shard, as the shard would.
+    fn show(&self, passes: Passes<'_>) {
+        if let Some(witness) = &self.witness {
+            witness(self.timeline.now(), passes);
+        }
+    }
+
     /// Sees what leaves the hub.
     pub(crate) fn watch(&self, passes: Passes<'_>) {
         match passes {
             Passes::Effect(Effect::Ready(conn)) => {
-                if let Some(port) = self.0.borrow().get(conn) {
+                if let Some(port) = self.open.borrow().get(conn) {
                     // One that was told already looks anyway.
                     let _ = port.try_send(());
                 }
             }
             Passes::Effect(Effect::Drop(conn)) => {
-                self.0.borrow_mut().remove(conn);
+                self.open.borrow_mut().remove(conn);
             }
             Passes::Open(_) | Passes::Input(_) | Passes::Effect(_) | Passes::Pull(..) => {}
         }
@@ -57,12 +75,19 @@ pub(crate) async fn serve(
     said: Receiver<Said>,
     frames: Sender<Frame>,
 ) {
+    ports.show(Passes::Open(&open));
     let conn = shard.with_hub(|hub, now| hub.open(now, open));
     let (port, ready) = async_channel::bounded(1);
-    ports.0.borrow_mut().insert(conn, port);
+    ports.open.borrow_mut().insert(conn, port);
+    let feed = |input: Input| {
+        ports.show(Passes::Input(&input));
+        shard.with_hub(|hub, now| hub.handle(now, input));
+    };
     let write = async {
         loop {
-            let (frame, is_last) = match shard.with_hub(|hub, now| hub.pull(now, conn)) {
+            let pulled = shard.with_hub(|hub, now| hub.pull(now, conn));
+            ports.show(Passes::Pull(conn, &pulled));
+            let (frame, is_last) = match pulled {
                 Pull::Frame(frame) => (Frame::Text(frame.text().to_owned()), false),
                 Pull::Ping => (Frame::Ping(Vec::new()), false),
                 Pull::Close { code, .. } => (Frame::Close(Some(code.number())), true),
@@ -84,16 +109,15 @@ pub(crate) async fn serve(
     };
     let read = async {
         while let Ok(said) = said.recv().await {
-            let input = match said {
+            feed(match said {
                 Said::Text(text) => Input::Message { conn, text },
                 Said::Pong => Input::Pong { conn },
-            };
-            shard.with_hub(|hub, now| hub.handle(now, input));
+            });
         }
     };
     or(write, read).await;
-    ports.0.borrow_mut().remove(&conn);
-    shard.with_hub(|hub, now| hub.handle(now, Input::Closed { conn }));
+    ports.open.borrow_mut().remove(&conn);
+    feed(Input::Closed { conn });
 }
 
 /// What stands between both ends: the means to break it.
@@ -242,5 +266,60 @@ impl Drop for Direct {
             self.line.said.close();
             self.line.frames.close();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smol::future::{block_on, poll_once};
+
+    fn text(words: &str) -> Frame {
+        Frame::Text(words.to_owned())
+    }
+
+    #[test]
+    fn what_is_held_comes_when_it_goes_on_and_a_wait_that_is_dropped_loses_nothing() {
+        let (mut direct, line, _said, frames) = open(1_000);
+        block_on(async {
+            frames.send(text("one")).await.unwrap();
+            line.hold(Direction::Down);
+            for _ in 0..3 {
+                assert!(poll_once(direct.frame()).await.is_none());
+            }
+            line.go_on(Direction::Down);
+            assert_eq!(direct.frame().await.unwrap(), text("one"));
+            assert!(poll_once(direct.frame()).await.is_none());
+            frames.send(text("two")).await.unwrap();
+            assert_eq!(direct.frame().await.unwrap(), text("two"));
+            drop(frames);
+            let error = direct.frame().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        });
+    }
+
+    #[test]
+    fn a_line_that_is_cut_fails_at_both_ends_and_one_that_swallows_says_nothing() {
+        let say = || Said::Text("hello".to_owned());
+        let (direct, line, said, _frames) = open(1_000);
+        block_on(async {
+            direct.say(say()).await.unwrap();
+            assert!(matches!(said.recv().await, Ok(Said::Text(_))));
+            line.swallow(Direction::Up);
+            direct.say(say()).await.unwrap();
+            assert!(said.is_empty());
+            drop(direct);
+            assert!(!said.is_closed(), "the server is told");
+        });
+        let (mut direct, line, said, frames) = open(1_000);
+        block_on(async {
+            frames.send(text("lost")).await.unwrap();
+            line.cut();
+            let error = direct.frame().await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert!(direct.say(say()).await.is_err());
+            assert!(said.recv().await.is_err());
+            assert!(frames.send(text("more")).await.is_err());
+        });
     }
 }

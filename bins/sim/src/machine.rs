@@ -154,7 +154,7 @@ impl Start<'_> {
         let executor = Rc::new(LocalExecutor::new());
         let hub = Hub::new(self.limits(), self.seed);
         let verify = verify(self.credentials.clone());
-        let ports = Rc::<Ports>::default();
+        let ports = Ports::new(self.timeline, self.witness.clone());
         let (clocks, limits) = (self.clocks(&ports), SocketLimits::default());
         let shard = Shard::new(hub, clocks, limits, verify, &executor);
         let serving = OnceCell::from(Serving::new(shard, self.credentials, ports));
@@ -176,7 +176,7 @@ impl Start<'_> {
         let (log, writing) = machine.open()?;
         let executor = Rc::new(LocalExecutor::new());
         let serving = Rc::new(OnceCell::new());
-        let ports = Rc::<Ports>::default();
+        let ports = Ports::new(self.timeline, self.witness.clone());
         let (limits, clocks, seed) = (self.limits(), self.clocks(&ports), self.seed);
         let timeline = self.timeline.clone();
         let (own, place) = (Rc::downgrade(&executor), Rc::clone(&serving));

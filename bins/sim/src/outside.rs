@@ -22,6 +22,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use smol::future::or;
 use smol::{Async, LocalExecutor, Timer};
 
+use crate::disk::Keeping;
 use crate::generate::generate;
 use crate::machine::{API_KEY, BEGINNING, SECRET};
 use crate::names::Names;
@@ -48,6 +49,9 @@ pub(crate) struct Outside {
     /// The seed from which the plan is drawn
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
+    /// The program keeps everything in memory, and loses it with each crash
+    #[arg(long)]
+    memory: bool,
 }
 
 pub(crate) fn run(args: &Outside) -> ExitCode {
@@ -66,7 +70,14 @@ pub(crate) fn run(args: &Outside) -> ExitCode {
         ));
         return ExitCode::from(verdict::USAGE);
     }
-    let plan = plan(args.seed, args.seconds);
+    let plan = plan(args.seed, args.seconds, args.memory);
+    let data = match tempfile::tempdir() {
+        Ok(data) => data,
+        Err(error) => {
+            say(&format!("fanfare-sim: no folder for its data: {error}"));
+            return ExitCode::from(verdict::USAGE);
+        }
+    };
     say(&format!(
         "{} for {} s: {} devices, {} steps",
         program.display(),
@@ -76,7 +87,8 @@ pub(crate) fn run(args: &Outside) -> ExitCode {
     ));
     let names = Names::new(&plan);
     let mut last = VecDeque::new();
-    let program = Rc::new(Program::new(program));
+    let data = (!args.memory).then(|| data.path().to_owned());
+    let program = Rc::new(Program::new(program, data));
     let report = world::outside(&plan, Rc::clone(&program), &mut |it| {
         last.push_back(trace::line(&names, it));
         if last.len() > SHOWN {
@@ -107,7 +119,7 @@ pub(crate) fn run(args: &Outside) -> ExitCode {
 }
 
 /// The seed's plan, as far as it can be done to a real program, and in this time.
-fn plan(seed: u64, seconds: u64) -> Plan {
+fn plan(seed: u64, seconds: u64, memory: bool) -> Plan {
     let mut plan = generate(seed);
     let (before, faults_ms) = (plan.world.faults_ms.max(1), seconds * 1_000);
     plan.world.faults_ms = faults_ms;
@@ -116,6 +128,12 @@ fn plan(seed: u64, seconds: u64) -> Plan {
         device.given_up = false;
     }
     plan.world.rolls = false;
+    // How fast its disk is, is its machine's business.
+    plan.world.store = (!memory).then_some(Keeping {
+        relaxed: false,
+        sync_ms: [0, 0],
+        log_bytes: 0,
+    });
     plan.world.limits = Bounds::default();
     plan.world.network = bearable(&plan.world.network);
     let devices = plan.world.devices.len();
@@ -132,6 +150,8 @@ fn plan(seed: u64, seconds: u64) -> Plan {
                 | Step::Token { .. }
                 | Step::Background { .. }
                 | Step::Crash {}
+                | Step::PowerCut { .. }
+                | Step::BadDisk { .. }
                 | Step::Drain {}
         );
         can_be_done && timed.step.names().0.is_none_or(|it| it < devices)
@@ -163,6 +183,8 @@ fn bearable(network: &Network) -> Network {
 /// The program, as a process that runs or does not.
 pub(crate) struct Program {
     path: PathBuf,
+    /// Where it keeps what it is told; none: in memory.
+    data: Option<PathBuf>,
     child: RefCell<Option<(Child, SocketAddr)>>,
     /// Of the connections to it.
     executor: LocalExecutor<'static>,
@@ -173,9 +195,10 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    fn new(path: PathBuf) -> Self {
+    fn new(path: PathBuf, data: Option<PathBuf>) -> Self {
         Self {
             path,
+            data,
             child: RefCell::default(),
             executor: LocalExecutor::new(),
             began: Instant::now(),
@@ -225,9 +248,13 @@ impl Program {
                 command.env_remove(name);
             }
         }
+        match &self.data {
+            Some(data) => command.arg("--data").arg(data),
+            None => command.arg("--memory"),
+        };
         let secret = String::from_utf8_lossy(SECRET);
         let mut child = command
-            .args(["--listen", "127.0.0.1:0", "--memory", "--log", "info"])
+            .args(["--listen", "127.0.0.1:0", "--log", "info"])
             .env("FANFARE_TOKEN_SECRET", &*secret)
             .env("FANFARE_API_KEY", API_KEY)
             .stdin(Stdio::null())
@@ -355,7 +382,7 @@ mod tests {
     #[test]
     fn a_plan_for_a_real_program_names_what_there_is_and_kills_it() {
         for seed in 0..20 {
-            let plan = plan(seed, 60);
+            let plan = plan(seed, 60, seed % 2 == 0);
             assert_eq!(plan.check(), Ok(()), "{seed}");
             let crashes = plan.steps.iter().filter(|it| it.step == Step::Crash {});
             assert_eq!(crashes.count(), 3, "{seed}");
