@@ -20,6 +20,8 @@ pub(super) struct Offline {
     /// What was acknowledged as far as the device was told, and as far as it ever said.
     acked: BTreeMap<Cursor, u64>,
     said: BTreeMap<Cursor, u64>,
+    /// What devices said before they knew the epoch, which the server knew.
+    blind: BTreeMap<(u64, String), u64>,
     /// What was acknowledged when a connection was begun: the server may have let it in at any time since.
     before: BTreeMap<Conn, BTreeMap<Cursor, u64>>,
     /// What comes first: behind what was acknowledged, and not behind what may have been.
@@ -39,6 +41,8 @@ impl Offline {
         let key = self.cursor(conn, epoch)?;
         let acked = *self.before.get(&conn)?.get(&key)?;
         let said = self.said.get(&key).copied().unwrap_or_default();
+        let (user, name, _) = key;
+        let said = said.max(self.blind.get(&(user, name)).copied().unwrap_or_default());
         (!named && devices <= DEVICES_MAX).then_some((acked, said.max(acked)))
     }
 }
@@ -66,15 +70,19 @@ impl Oracle for Offline {
             }
             Seen::Said { conn, text: words } => {
                 let op = said(words);
-                let Some((user, _, _)) = self.conns.get(conn) else {
+                let Some((user, Some(name), _)) = self.conns.get(conn) else {
                     return Ok(());
                 };
-                let epoch = known.epoch(*conn, &format!("user:{user}"));
-                let key = epoch.and_then(|epoch| self.cursor(*conn, epoch));
                 if op["op"] == "ack"
-                    && let (Some(key), Some(seq)) = (key, op["seq"].as_u64())
+                    && let Some(seq) = op["seq"].as_u64()
                 {
-                    let furthest = self.said.entry(key).or_default();
+                    let furthest = match known.epoch(*conn, &format!("user:{user}")) {
+                        Some(epoch) => {
+                            let key = (*user, name.clone(), epoch.to_owned());
+                            self.said.entry(key).or_default()
+                        }
+                        None => self.blind.entry((*user, name.clone())).or_default(),
+                    };
                     *furthest = seq.max(*furthest);
                 }
             }
