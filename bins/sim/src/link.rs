@@ -104,6 +104,13 @@ impl Between {
         }
     }
 
+    /// No cut comes that has not come yet.
+    pub(crate) fn spare(&self) {
+        if let Self::Bytes(line) = self {
+            line.spare();
+        }
+    }
+
     pub(crate) fn set(&self, conditions: &Conditions) {
         if let Self::Bytes(line) = self {
             line.set(conditions);

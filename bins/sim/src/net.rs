@@ -232,6 +232,14 @@ impl Net {
         }
     }
 
+    /// What will be a fault of this device's line is none.
+    pub(crate) fn heal_line(&self, device: usize) {
+        self.unclog(device);
+        if let Some(line) = self.lines.borrow().get(&device) {
+            line.spare();
+        }
+    }
+
     /// The server does nothing for so long, and nobody is told.
     pub(crate) fn pause(&self, for_ms: u64) {
         let until = self.now().plus(for_ms).max(self.paused_until.get());

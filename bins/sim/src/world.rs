@@ -560,7 +560,7 @@ impl World {
             if given_up.contains(&device) {
                 self.tell(device, Command::StopReading);
             } else {
-                self.net.unclog(device);
+                self.net.heal_line(device);
                 self.tell(device, Command::ResumeReading);
             }
             self.tell(device, Command::Connect(crate::plan::Since::Positions));

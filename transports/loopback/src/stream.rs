@@ -240,6 +240,13 @@ impl Line {
         }
     }
 
+    /// A cut of [`cut_after`](Self::cut_after) that has not come does not come.
+    pub fn spare(&self) {
+        for pipe in [&self.up, &self.down] {
+            pipe.borrow_mut().cut_after = None;
+        }
+    }
+
     /// Bytes on their way or not read yet, in both directions.
     #[must_use]
     pub fn held(&self) -> usize {
