@@ -117,6 +117,8 @@ pub(super) struct Drained {
     /// Those that were open when it began to drain, and were told nothing yet.
     untold: BTreeSet<Conn>,
     told: BTreeSet<Conn>,
+    /// Whether it began to drain when all faults were over.
+    in_peace: bool,
 }
 
 impl Oracle for Drained {
@@ -156,15 +158,19 @@ impl Oracle for Drained {
                 self.untold.remove(conn);
             }
             // While there are faults, who can say what was lost on its way?
-            Seen::Drains if known.healed.is_some() => {
+            Seen::Drains => {
+                self.in_peace = known.healed.is_some();
+                if !self.in_peace {
+                    return Ok(());
+                }
                 let well = self.open.iter();
                 let well = well.filter(|conn| !known.given_up.contains(&conn.device));
                 self.untold = well.copied().collect();
             }
-            Seen::Drained { in_time: false } if known.healed.is_some() => {
+            Seen::Drained { in_time: false } if self.in_peace => {
                 return Err("has connections left at its deadline".to_owned());
             }
-            Seen::Drained { .. } if known.healed.is_some() => {
+            Seen::Drained { .. } if self.in_peace => {
                 if let Some(conn) = self.untold.first() {
                     return Err(format!("{conn} was told nothing"));
                 }
