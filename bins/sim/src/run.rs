@@ -13,6 +13,7 @@ use clap::Args;
 use futures::StreamExt;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::coverage::Coverage;
 use crate::generate::generate;
 use crate::tally::{Counts, Tally};
 use crate::world::{self, Failure, Report};
@@ -171,7 +172,8 @@ pub(crate) fn bar(length: Option<u64>, template: &str) -> ProgressBar {
     };
     let style = ProgressStyle::with_template(template);
     let bar = ProgressBar::with_draw_target(length, target)
-        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message("just begun");
     if !bar.is_hidden() {
         bar.enable_steady_tick(Duration::from_millis(100));
     }
@@ -272,6 +274,9 @@ pub(crate) fn run(args: &Run) -> ExitCode {
     let wrong = totals.wrong.take();
     match wrong {
         None if interrupted => {
+            if args.coverage {
+                say_marks(&coverage::report(&totals.marks, &totals.tally));
+            }
             let next = shared.next.load(Ordering::Relaxed);
             say(&format!("interrupted: seeds from {next} on were not begun"));
             ExitCode::from(verdict::INTERRUPTED)
@@ -288,18 +293,22 @@ pub(crate) fn cores() -> Option<usize> {
     thread::available_parallelism().ok().map(usize::from)
 }
 
-/// Says what the worlds came to.
-fn covered(totals: &Totals) -> ExitCode {
-    let coverage = coverage::report(&totals.marks, &totals.tally);
+fn say_marks(coverage: &Coverage) {
     say(&format!(
         "marks, by how many seeds came to each\n{}",
         coverage.lines
     ));
-    for it in coverage.reached {
+    for it in &coverage.reached {
         say(&format!(
             "{it} is reached, and stands in bins/sim/unreached.txt: take it out there"
         ));
     }
+}
+
+/// Says what the worlds came to.
+fn covered(totals: &Totals) -> ExitCode {
+    let coverage = coverage::report(&totals.marks, &totals.tally);
+    say_marks(&coverage);
     if coverage.missing.is_empty() {
         return ExitCode::SUCCESS;
     }

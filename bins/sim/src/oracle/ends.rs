@@ -116,9 +116,9 @@ pub(super) struct Drained {
     open: BTreeSet<Conn>,
     /// Those that were open when it began to drain, and were told nothing yet.
     untold: BTreeSet<Conn>,
+    /// Whether it began when all was well.
+    is_judged: bool,
     told: BTreeSet<Conn>,
-    /// Whether it began to drain when all faults were over.
-    in_peace: bool,
 }
 
 impl Oracle for Drained {
@@ -158,19 +158,17 @@ impl Oracle for Drained {
                 self.untold.remove(conn);
             }
             // While there are faults, who can say what was lost on its way?
-            Seen::Drains => {
-                self.in_peace = known.healed.is_some();
-                if !self.in_peace {
-                    return Ok(());
-                }
+            Seen::Drains if known.healed.is_some() => {
+                self.is_judged = true;
                 let well = self.open.iter();
                 let well = well.filter(|conn| !known.given_up.contains(&conn.device));
                 self.untold = well.copied().collect();
             }
-            Seen::Drained { in_time: false } if self.in_peace => {
+            // One that began to drain among faults may have met them.
+            Seen::Drained { in_time: false } if self.is_judged => {
                 return Err("has connections left at its deadline".to_owned());
             }
-            Seen::Drained { .. } if self.in_peace => {
+            Seen::Drained { .. } if known.healed.is_some() => {
                 if let Some(conn) = self.untold.first() {
                     return Err(format!("{conn} was told nothing"));
                 }

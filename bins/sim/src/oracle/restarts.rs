@@ -16,8 +16,8 @@ pub(super) struct Epochs {
     goes_on: BTreeMap<String, String>,
     /// In which the last numbers may be lost.
     over: BTreeSet<(String, String)>,
-    /// Whether a server has run since all was on the disk, or the power was lost.
-    runs: bool,
+    /// Whether anything was answered since all was on the disk, or the power was lost.
+    has_answered: bool,
     /// Publishes that were sent since the server started: an answer to another one may be from before, and late.
     asked: BTreeSet<u64>,
     /// Tasks that are deleted begin anew.
@@ -61,15 +61,14 @@ impl Oracle for Epochs {
         }
         let at = |of: &Value| of["seq"].as_u64().unwrap_or_default();
         match seen {
-            Seen::Started => self.runs = true,
-            Seen::Drained { .. } => self.runs = false,
-            Seen::PowerLost if self.runs && known.keeps == Keeps::Relaxed => {
-                self.runs = false;
+            Seen::Drained { .. } => self.has_answered = false,
+            Seen::PowerLost if self.has_answered && known.keeps == Keeps::Relaxed => {
+                self.has_answered = false;
                 self.over.extend(std::mem::take(&mut self.goes_on));
             }
             Seen::DiskRenewed => {
                 self.goes_on.clear();
-                self.runs = false;
+                self.has_answered = false;
             }
             Seen::Publishing { number, path, body } => {
                 self.asked.insert(*number);
@@ -83,6 +82,7 @@ impl Oracle for Epochs {
                 status: 200,
                 body,
             } if !known.is_ephemeral(*number) && self.asked.remove(number) => {
+                self.has_answered = true;
                 for (room, epoch, seq) in answered(body) {
                     self.named(room, epoch, seq, known)?;
                 }
