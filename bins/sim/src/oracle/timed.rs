@@ -144,6 +144,14 @@ fn histories_in_time_as_they_should_be_have_no_complaint() {
             ),
         ),
         (
+            "a drain that began among faults",
+            after(
+                live(None),
+                100,
+                vec![Seen::Drains, healed(), Seen::Drained { in_time: false }],
+            ),
+        ),
+        (
             "prompt",
             after(
                 after(
