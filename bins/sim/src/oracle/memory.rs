@@ -12,9 +12,9 @@ const EVENT: usize = 8 << 10;
 const CONNECTION: usize = 32 << 10;
 /// Bytes of everything else, beside what there was in the beginning: requests under way, ids, inboxes, what actors know.
 const REST: usize = 4 << 20;
-/// Bytes by which each time that all have come and left may leave more than the one before: tables that grow once, one
-/// after the other. What each connection leaves behind comes to more.
-const QUIET: i64 = 4 << 10;
+/// Bytes by which each time that all have come and left may leave more than the one before.
+/// Some runs of one and the same world have twice 4,224, others none.
+const QUIET: i64 = 16 << 10;
 /// Times that do not count yet: not all had come before, and tables were small.
 const WARM: usize = 1;
 
@@ -165,10 +165,10 @@ mod tests {
             assert!(complaint.contains(words), "{words}: {complaint}");
         }
         for (what, weighed) in [
-            (Ok(()), [0, 90_000, 91_056, 93_168]),
+            (Ok(()), [0, 90_000, 90_000, 90_400]),
             (Ok(()), [0, 90_000, 190_000, 190_000]),
             (Ok(()), [0, 90_000, 90_000, 190_000]),
-            (Err("5000 bytes more"), [0, 90_000, 95_000, 101_000]),
+            (Err("20000 bytes more"), [0, 90_000, 110_000, 135_000]),
         ] {
             let mut oracle = oracle.clone();
             for bytes in weighed {
