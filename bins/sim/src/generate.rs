@@ -379,6 +379,7 @@ pub(crate) fn publish(random: &mut Rng, world: &Setting) -> Step {
     }
 }
 
+/// Its references are none that a device counts up to: a bad join must not have the number of a good one.
 fn babble(random: &mut Rng) -> String {
     let texts = [
         "",
@@ -387,13 +388,13 @@ fn babble(random: &mut Rng) -> String {
         "null",
         "{\"op\":5}",
         "{\"op\":\"fly\"}",
-        "{\"op\":\"ack\",\"seq\":-1,\"ref\":1}",
-        "{\"op\":\"join\",\"room\":\"task:1\",\"ref\":2}",
-        "{\"op\":\"join\",\"room\":\"user:1\",\"ref\":3}",
-        "{\"op\":\"read\",\"ref\":4}",
-        "{\"op\":\"ack\",\"seq\":9007199254740993,\"ref\":5}",
-        "{\"op\":\"send\",\"room\":\"user:1\",\"type\":\"chat:message\",\"ref\":6}",
-        "{\"op\":\"send\",\"room\":\"x\",\"type\":\"system:welcome\",\"ref\":7}",
+        "{\"op\":\"ack\",\"seq\":-1,\"ref\":9001}",
+        "{\"op\":\"join\",\"room\":\"task:1\",\"ref\":9002}",
+        "{\"op\":\"join\",\"room\":\"user:1\",\"ref\":9003}",
+        "{\"op\":\"read\",\"ref\":9004}",
+        "{\"op\":\"ack\",\"seq\":9007199254740993,\"ref\":9005}",
+        "{\"op\":\"send\",\"room\":\"user:1\",\"type\":\"chat:message\",\"ref\":9006}",
+        "{\"op\":\"send\",\"room\":\"x\",\"type\":\"system:welcome\",\"ref\":9007}",
     ];
     pick(random, &texts).unwrap_or_default().to_owned()
 }

@@ -18,6 +18,8 @@ pub(crate) struct Known {
     /// By room and epoch: the id that was seen first under each number.
     facts: Facts,
     ephemeral: BTreeSet<u64>,
+    /// Publishes that were sent to the server that runs. An answer to another one is late: it is of a server before.
+    asked: BTreeSet<u64>,
     /// Devices whose faults never end. Nothing is owed to them.
     pub(super) given_up: BTreeSet<usize>,
     pub(super) healed: Option<Time>,
@@ -32,6 +34,7 @@ impl Known {
             epochs: BTreeMap::new(),
             facts: BTreeMap::new(),
             ephemeral: BTreeSet::new(),
+            asked: BTreeSet::new(),
             given_up: BTreeSet::new(),
             healed: None,
         }
@@ -55,9 +58,13 @@ impl Known {
                     }
                 }
             }
-            Seen::Publishing { number, body, .. } if body["ephemeral"] == true => {
-                self.ephemeral.insert(*number);
+            Seen::Publishing { number, body, .. } => {
+                self.asked.insert(*number);
+                if body["ephemeral"] == true {
+                    self.ephemeral.insert(*number);
+                }
             }
+            Seen::Started | Seen::Crashed | Seen::Drained { .. } => self.asked.clear(),
             Seen::Published { number, body, .. } if !self.ephemeral.contains(number) => {
                 for fact in answered(body) {
                     learn(&mut self.facts, fact, text(body, "/id"));
@@ -94,6 +101,11 @@ impl Known {
     /// Whether this publish is of an event that is not kept, and has no number of its own.
     pub(super) fn is_ephemeral(&self, number: u64) -> bool {
         self.ephemeral.contains(&number)
+    }
+
+    /// Whether an answer to this publish is of the server that runs.
+    pub(super) fn is_asked(&self, number: u64) -> bool {
+        self.asked.contains(&number)
     }
 
     /// The room's epoch of what comes over this connection now.

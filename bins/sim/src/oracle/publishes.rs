@@ -168,6 +168,9 @@ impl Oracle for NotDoubled {
                 body,
             } if body["id"].is_string() => {
                 if known.is_ephemeral(*number) {
+                    if !known.is_asked(*number) {
+                        return Ok(());
+                    }
                     self.fleeting.insert(text(body, "/id").to_owned());
                 }
                 return self.answered(*number, body, known.keeps);

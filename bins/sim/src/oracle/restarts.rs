@@ -18,8 +18,6 @@ pub(super) struct Epochs {
     over: BTreeSet<(String, String)>,
     /// Whether anything was answered since all was on the disk, or the power was lost.
     has_answered: bool,
-    /// Publishes that were sent since the server started: an answer to another one may be from before, and late.
-    asked: BTreeSet<u64>,
     /// Tasks that are deleted begin anew.
     deleted: BTreeSet<String>,
 }
@@ -56,9 +54,6 @@ impl Oracle for Epochs {
         if known.keeps == Keeps::Memory {
             return Ok(());
         }
-        if matches!(seen, Seen::Started | Seen::Crashed | Seen::PowerLost) {
-            self.asked.clear();
-        }
         let at = |of: &Value| of["seq"].as_u64().unwrap_or_default();
         match seen {
             Seen::Drained { .. } => self.has_answered = false,
@@ -70,18 +65,15 @@ impl Oracle for Epochs {
                 self.goes_on.clear();
                 self.has_answered = false;
             }
-            Seen::Publishing { number, path, body } => {
-                self.asked.insert(*number);
-                if body["type"] == "task:deleted" {
-                    let task = path.split('/').nth(3).unwrap_or_default();
-                    self.deleted.insert(format!("task:{task}"));
-                }
+            Seen::Publishing { path, body, .. } if body["type"] == "task:deleted" => {
+                let task = path.split('/').nth(3).unwrap_or_default();
+                self.deleted.insert(format!("task:{task}"));
             }
             Seen::Published {
                 number,
                 status: 200,
                 body,
-            } if !known.is_ephemeral(*number) && self.asked.remove(number) => {
+            } if !known.is_ephemeral(*number) && known.is_asked(*number) => {
                 self.has_answered = true;
                 for (room, epoch, seq) in answered(body) {
                     self.named(room, epoch, seq, known)?;
@@ -192,6 +184,26 @@ mod tests {
         ]
     }
 
+    fn fleeting(number: u64) -> Seen {
+        let Seen::Publishing { path, mut body, .. } = publishing(1, 1) else {
+            unreachable!()
+        };
+        body["ephemeral"] = json!(true);
+        Seen::Publishing { number, path, body }
+    }
+
+    /// That it was the first of the event of the first.
+    fn answer_of(number: u64) -> Seen {
+        let Seen::Published { status, body, .. } = published(1, 1, false) else {
+            unreachable!()
+        };
+        Seen::Published {
+            number,
+            status,
+            body,
+        }
+    }
+
     #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     fn what_has_to_outlive_a_server_is_missed() {
@@ -243,6 +255,20 @@ mod tests {
                 None,
             ),
             (
+                "an answer that comes after an orderly end",
+                relaxed,
+                vec![
+                    Seen::Started,
+                    publishing(1, 1),
+                    Seen::Drained { in_time: true },
+                    published(1, 1, false),
+                    Seen::PowerLost,
+                    Seen::Started,
+                    later("e"),
+                ],
+                None,
+            ),
+            (
                 "the process alone",
                 relaxed,
                 restarted(crash(), vec![later("e")]),
@@ -258,6 +284,32 @@ mod tests {
                 "a retry that is new",
                 immediate,
                 restarted(crash(), again()),
+                Some("not_doubled"),
+            ),
+            (
+                "an ephemeral event that is new to each server",
+                immediate,
+                vec![
+                    Seen::Started,
+                    fleeting(1),
+                    Seen::Crashed,
+                    Seen::Started,
+                    published(1, 1, false),
+                    fleeting(2),
+                    answer_of(2),
+                ],
+                None,
+            ),
+            (
+                "an ephemeral event that is new twice",
+                immediate,
+                vec![
+                    Seen::Started,
+                    fleeting(1),
+                    published(1, 1, false),
+                    fleeting(2),
+                    answer_of(2),
+                ],
                 Some("not_doubled"),
             ),
             (
