@@ -7,6 +7,7 @@
 use crate::auth::Principal;
 use crate::catch_up::CatchUp;
 use crate::close::CloseCode;
+use crate::frame::Frame;
 use crate::heartbeat::{Beat, Heartbeat};
 use crate::ids::{DeviceId, Pattern, Position, RoomId, TaskId, UserId};
 use crate::limits::Limits;
@@ -89,6 +90,8 @@ pub(crate) enum State {
     Leaving {
         code: CloseCode,
         until: Time,
+        /// Its last frame, until that is sent.
+        goodbye: Option<Frame>,
     },
 }
 
@@ -114,6 +117,9 @@ impl Live {
     }
 
     const fn deadline(&self, limits: &Limits) -> Time {
+        if self.expiring_told && planted!(TokenNeverEnds) {
+            return Time::from_millis(u64::MAX);
+        }
         if self.expiring_told {
             return self.expires;
         }
@@ -200,6 +206,32 @@ impl Session {
 
     pub(crate) const fn is_leaving(&self) -> bool {
         matches!(self.state, State::Leaving { .. })
+    }
+
+    /// Whether anything may still be sent: the goodbye is the last, and what it does not wait for is dropped.
+    pub(crate) fn may_be_told(&self) -> bool {
+        match &self.state {
+            State::Leaving { code, goodbye, .. } => {
+                *code == CloseCode::DRAINING && goodbye.is_some()
+            }
+            State::Unauthenticated { .. }
+            | State::Verifying { .. }
+            | State::Arriving { .. }
+            | State::Live(_)
+            | State::Bus(_) => true,
+        }
+    }
+
+    /// The goodbye, once.
+    pub(crate) const fn goodbye(&mut self) -> Option<Frame> {
+        match &mut self.state {
+            State::Leaving { goodbye, .. } => goodbye.take(),
+            State::Unauthenticated { .. }
+            | State::Verifying { .. }
+            | State::Arriving { .. }
+            | State::Live(_)
+            | State::Bus(_) => None,
+        }
     }
 
     /// When [`Session::tick`] is due.

@@ -11,6 +11,7 @@ use fanfare_websocket::Credentials;
 use serde_json::{Value, json};
 use smol::future::or;
 
+use crate::garble::Garble;
 use crate::history::{Conn, Place, Rights, Seen};
 use crate::link::Link;
 use crate::machine::{BEGINNING, credentials};
@@ -49,13 +50,17 @@ pub(crate) enum Command {
         ephemeral: bool,
     },
     Babble(String),
+    Garble(Garble),
+    /// So many messages at once.
+    Chatter(u32),
     StopReading,
     ResumeReading,
     ReadSlowly {
         every_ms: u64,
     },
+    /// Nothing of it runs until then.
     Background {
-        for_ms: u64,
+        until: Time,
     },
     HalfClose,
     /// Drops its connection and comes back at once.
@@ -220,6 +225,8 @@ impl Device {
             | Command::Read(_)
             | Command::Send { .. }
             | Command::Babble(_)
+            | Command::Garble(_)
+            | Command::Chatter(_)
             | Command::Background { .. }
             | Command::HalfClose
             | Command::Return => {}
@@ -316,9 +323,16 @@ impl Device {
             number: self.connections + 1,
         };
         let token = self.token(conn, oracle::WELCOME);
+        // As a browser, which can send no header.
+        let by_message = !self.is_direct && self.draw(8) == 0;
+        let authorization = if by_message {
+            String::new()
+        } else {
+            format!("Authorization: Bearer {token}\r\n")
+        };
         let head = format!(
             "GET {path} HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nAuthorization: Bearer {token}\r\n",
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}",
         );
         let opened = net.within(PATIENCE_MS, async {
             if self.is_direct {
@@ -367,6 +381,14 @@ impl Device {
             refresh: None,
             goodbye: None,
         };
+        // Some forget it.
+        if by_message && self.draw(8) > 0 {
+            let text = json!({"op": "auth", "token": token}).to_string();
+            if !self.say(&mut held, text).await {
+                net.observe(Seen::Closed { conn, code: None });
+                return Over::Lost(None);
+            }
+        }
         let over = self.speak(&mut held, commands, failures).await;
         match over {
             Over::Away => net.observe(Seen::Leaves { conn }),
@@ -392,10 +414,9 @@ impl Device {
                 Next::Frame(Ok(Frame::Text(text))) => {
                     held.heard = net.now();
                     let Ok(frame) = serde_json::from_str::<Value>(&text) else {
-                        // Told to the oracles as what it is.
-                        net.observe(Seen::Received {
-                            conn,
-                            frame: Value::String(text),
+                        net.observe(Seen::Garbled {
+                            conn: Some(conn),
+                            what: text,
                         });
                         continue;
                     };
@@ -436,7 +457,13 @@ impl Device {
                     lost(code);
                     return after(held.goodbye.as_ref(), code, self.draw(1_000));
                 }
-                Next::Frame(Err(_)) => {
+                Next::Frame(Err(error)) => {
+                    if error.kind() == io::ErrorKind::InvalidData {
+                        net.observe(Seen::Garbled {
+                            conn: Some(conn),
+                            what: error.to_string(),
+                        });
+                    }
                     lost(None);
                     return after(held.goodbye.as_ref(), None, self.draw(1_000));
                 }
@@ -459,7 +486,21 @@ impl Device {
                     }
                     return Over::Away;
                 }
-                Next::Command(Some(Command::Background { for_ms })) => net.sleep_ms(for_ms).await,
+                Next::Command(Some(Command::Background { until })) => {
+                    net.timeline.sleep_until(until).await;
+                }
+                Next::Command(Some(Command::Garble(how))) => {
+                    let _ = net.within(PATIENCE_MS, held.wire.garble(how)).await;
+                }
+                Next::Command(Some(Command::Chatter(count))) => {
+                    for _ in 0..count {
+                        let ping = json!({"op": "ping", "ref": self.reference()}).to_string();
+                        // What comes of it is read later.
+                        if !self.say(held, ping).await {
+                            break;
+                        }
+                    }
+                }
                 Next::Command(Some(Command::HalfClose)) => {
                     let _ = net.within(PATIENCE_MS, held.wire.half_close()).await;
                 }
@@ -565,8 +606,13 @@ impl Device {
         said.await.is_ok()
     }
 
-    /// Joins again what it had joined: the server has forgotten it with the old connection.
+    /// Joins again what it had joined: the server has forgotten it with the old connection. First it asks whether anybody is
+    /// there.
     async fn rejoin(&mut self, held: &mut Held) -> bool {
+        let ping = json!({"op": "ping", "ref": self.reference()}).to_string();
+        if !self.say(held, ping).await {
+            return false;
+        }
         for room in self.joined.clone() {
             let text = self.join(&room, Since::Positions);
             if !self.say(held, text).await {
@@ -637,6 +683,8 @@ impl Device {
             | Command::StopReading
             | Command::ResumeReading
             | Command::ReadSlowly { .. }
+            | Command::Garble(_)
+            | Command::Chatter(_)
             | Command::Background { .. }
             | Command::HalfClose
             | Command::Return

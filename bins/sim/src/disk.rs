@@ -4,7 +4,7 @@ use fanfare_loopback::Crash;
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Setting, Step, Timed};
+use crate::plan::{Setting, Step, Timed, is_false};
 
 /// How a durable server keeps its log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +53,13 @@ pub(crate) enum DiskFault {
     /// After so many more, every write fails, until the server is started again.
     WriteFails { after: usize },
     /// Only so many more blocks of 4 KiB find space, for so long.
-    Full { blocks: usize, for_ms: u64 },
+    Full {
+        blocks: usize,
+        for_ms: u64,
+        /// Whether what is written in place needs space too, as where a file system copies on write.
+        #[serde(default, skip_serializing_if = "is_false")]
+        copies: bool,
+    },
     /// An fsync takes so long, for so long.
     SlowFsync { sync_ms: u64, for_ms: u64 },
     /// The server ends, and of its file a bit is another one: so far from its begin, in millionths of it.
@@ -89,8 +95,13 @@ pub(crate) fn story(how: DiskFault) -> String {
     match how {
         DiskFault::FsyncFails { after } => format!("the disk fails each fsync, after {after} more"),
         DiskFault::WriteFails { after } => format!("the disk fails each write, after {after} more"),
-        DiskFault::Full { blocks, for_ms } => {
-            format!("the disk has space for {blocks} more blocks, for {for_ms} ms")
+        DiskFault::Full {
+            blocks,
+            for_ms,
+            copies,
+        } => {
+            let also = if copies { ", also in place" } else { "" };
+            format!("the disk has space for {blocks} more blocks{also}, for {for_ms} ms")
         }
         DiskFault::SlowFsync { sync_ms, for_ms } => {
             format!("an fsync takes {sync_ms} ms, for {for_ms} ms")
@@ -173,10 +184,14 @@ fn steps_of(kind: u8, random: &mut Rng) -> Vec<Step> {
         1 => DiskFault::WriteFails {
             after: random.usize(..12),
         },
-        2 => DiskFault::Full {
-            blocks: random.usize(..40),
-            for_ms: random.u64(1_000..90_000),
-        },
+        2 => {
+            let most = [3, 10, 40][random.usize(..3)];
+            DiskFault::Full {
+                blocks: random.usize(..most),
+                for_ms: random.u64(1_000..180_000),
+                copies: random.u8(..3) == 0,
+            }
+        }
         3 => DiskFault::SlowFsync {
             sync_ms: random.u64(1..=10_000),
             for_ms: random.u64(1_000..60_000),

@@ -21,6 +21,8 @@ pub(crate) const fn name(step: &Step) -> Option<&'static str> {
         Step::Token { token, .. } if token.tasks.is_some() => "token_loses_rooms",
         Step::Token { .. } => "token_ends",
         Step::Babble { .. } => "babble",
+        Step::Garble { .. } => "garble",
+        Step::Chatter { .. } => "chatter",
         Step::StopReading { .. } => "stop_reading",
         Step::ReadSlowly { .. } => "read_slowly",
         Step::Background { .. } => "background",

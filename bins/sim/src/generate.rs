@@ -5,6 +5,7 @@ use fastrand::Rng;
 
 use crate::bunch::bunch;
 use crate::disk;
+use crate::garble::Garble;
 use crate::plan::{
     Bounds, Device, Endpoint, FORMAT, Fault, Kind, Network, Plan, Setting, Since, Step, Target,
     Timed, Token,
@@ -156,7 +157,7 @@ type Draw = fn(&mut Rng, &Setting) -> Step;
 impl Weights {
     #[expect(clippy::too_many_lines, reason = "a table")]
     fn draw(random: &mut Rng) -> Self {
-        let kinds: [(u32, Draw); 26] = [
+        let kinds: [(u32, Draw); 28] = [
             (60, publish),
             (10, |random, world| Step::Repeat {
                 publisher: random.usize(..world.publishers.max(1) as usize),
@@ -195,6 +196,14 @@ impl Weights {
             (2, |random, world| Step::Babble {
                 device: device(random, world),
                 text: babble(random),
+            }),
+            (1, |random, world| Step::Garble {
+                device: device(random, world),
+                how: pick(random, &Garble::ALL).unwrap_or(Garble::Binary),
+            }),
+            (1, |random, world| Step::Chatter {
+                device: device(random, world),
+                count: random.u32(10..400),
             }),
             (4, |random, world| Step::StopReading {
                 device: device(random, world),
@@ -372,7 +381,13 @@ pub(crate) fn publish(random: &mut Rng, world: &Setting) -> Step {
         publisher: random.usize(..world.publishers.max(1) as usize),
         to,
         kind,
-        bytes: pick(random, &[0, 0, 60, 900]).unwrap_or(0),
+        // Of any length around the one from which a frame has a longer header.
+        bytes: match random.u8(..4) {
+            0 => random.usize(..200),
+            1 => 60,
+            2 => 900,
+            _ => 0,
+        },
         insists: random.bool(),
         dies: random.u8(..12) == 0,
         notify: (random.u8(..6) == 0).then(|| random.bool()),

@@ -54,6 +54,11 @@ pub(crate) enum Seen {
         conn: Conn,
         frame: Value,
     },
+    /// Something came that is not what the protocol has: over a connection, or as an answer to a back end.
+    Garbled {
+        conn: Option<Conn>,
+        what: String,
+    },
     /// A client is about to send a text.
     Said {
         conn: Conn,
@@ -135,6 +140,10 @@ impl Seen {
             | Self::Shows { conn, .. }
             | Self::Leaves { conn } => Some(conn.device),
             Self::Refused { device, .. } => Some(*device),
+            Self::Garbled { conn, .. } => match conn {
+                Some(conn) => Some(conn.device),
+                None => None,
+            },
             Self::Fault { device, .. } => *device,
             Self::Publishing { .. }
             | Self::Published { .. }
@@ -176,6 +185,11 @@ impl fmt::Display for Observation {
             }
             Seen::Refused { device, status } => write!(f, "device {device} is refused: {status}"),
             Seen::Received { conn, frame } => write!(f, "{conn} <- {frame}"),
+            Seen::Garbled {
+                conn: Some(conn),
+                what,
+            } => write!(f, "{conn} <- garbled: {what}"),
+            Seen::Garbled { conn: None, what } => write!(f, "a back end <- garbled: {what}"),
             Seen::Said { conn, text } => write!(f, "{conn} -> {text}"),
             Seen::Closed {
                 conn,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use fanfare_loopback::{Conditions, Direction, Line};
 
 use crate::direct::{Direct, DirectLine, Said};
+use crate::garble::Garble;
 use crate::wire::{Frame, Wire};
 
 /// The client's end.
@@ -27,6 +28,14 @@ impl Link {
         match self {
             Self::Bytes(wire) => wire.say(text).await,
             Self::Direct(direct) => direct.say(Said::Text(text.to_owned())).await,
+        }
+    }
+
+    /// Breaks the protocol, where there are bytes to do so.
+    pub(crate) async fn garble(&mut self, how: Garble) -> io::Result<()> {
+        match self {
+            Self::Bytes(wire) => wire.garble(how).await,
+            Self::Direct(_) => Ok(()),
         }
     }
 

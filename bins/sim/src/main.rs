@@ -12,6 +12,7 @@ mod device;
 mod direct;
 mod disk;
 mod fault;
+mod garble;
 mod generate;
 mod history;
 mod link;

@@ -35,6 +35,8 @@ pub(crate) struct Net {
     network: RefCell<Network>,
     /// The last line of each device.
     lines: RefCell<BTreeMap<usize, Between>>,
+    /// All lines that somebody holds, and whose they are.
+    held: RefCell<Vec<(Node, Line)>>,
     seed: u64,
     /// Each node draws from its own, so that what is taken out of a plan changes little for the others.
     random: RefCell<BTreeMap<Node, fastrand::Rng>>,
@@ -58,6 +60,7 @@ impl Net {
             server: RefCell::new(None),
             network: RefCell::new(network),
             lines: RefCell::default(),
+            held: RefCell::default(),
             seed,
             random: RefCell::default(),
             seen: RefCell::default(),
@@ -158,6 +161,9 @@ impl Net {
     }
 
     fn keep_line(&self, node: Node, line: Line) {
+        let mut held = self.held.borrow_mut();
+        held.retain(|(_, line)| line.is_held());
+        held.push((node, line.clone()));
         if let Node::Device(device) = node {
             let line = Between::Bytes(line);
             self.lines.borrow_mut().insert(device, line);
@@ -222,6 +228,15 @@ impl Net {
     /// Bytes in the lines of all devices.
     pub(crate) fn line_bytes(&self) -> usize {
         self.lines.borrow().values().map(Between::held).sum()
+    }
+
+    /// Lines that somebody holds: of devices, and of others.
+    pub(crate) fn lines_held(&self) -> (usize, usize) {
+        let held = self.held.borrow();
+        let held = held.iter().filter(|(_, line)| line.is_held());
+        let (devices, others): (Vec<_>, Vec<_>) =
+            held.partition(|(node, _)| matches!(node, Node::Device(_)));
+        (devices.len(), others.len())
     }
 
     /// What clogged or stalled goes on.

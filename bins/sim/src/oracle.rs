@@ -8,6 +8,7 @@
 mod answers;
 mod devices;
 mod ends;
+mod form;
 mod inbox;
 mod known;
 mod logs;
@@ -68,6 +69,7 @@ impl Oracles {
     /// Of a server with these limits.
     pub(crate) fn new(limits: Bounds, keeps: Keeps) -> Self {
         let oracles: Vec<Box<dyn Oracle>> = vec![
+            Box::<form::WellFormed>::default(),
             Box::<rooms::Order>::default(),
             Box::<rooms::NoSilentGap>::default(),
             Box::<rooms::NoDouble>::default(),
@@ -216,7 +218,7 @@ mod tests {
 
     pub(super) fn event(seq: u64, id: &str) -> Seen {
         frame(
-            json!({"type": "note:added", "id": id, "rooms": {ROOM: seq}, "unread": seq,
+            json!({"type": "note:added", "at": "now", "id": id, "rooms": {ROOM: seq}, "unread": seq,
             "data": {"mark": seq, "to": [ROOM]}}),
         )
     }
@@ -225,7 +227,7 @@ mod tests {
         Seen::Publishing {
             number,
             path: "/v1/users/7/events".to_owned(),
-            body: json!({"type": "note:added", "id": format!("p{number}"), "data": {"mark": mark, "to": [ROOM]}}),
+            body: json!({"type": "note:added", "at": "now", "id": format!("p{number}"), "data": {"mark": mark, "to": [ROOM]}}),
         }
     }
 
@@ -240,7 +242,7 @@ mod tests {
 
     pub(super) fn found(seq: u64, ids: &[&str]) -> Seen {
         let events = ids.iter().zip(1_u64..).map(|(id, seq)| {
-            json!({"type": "note:added", "id": id, "rooms": {ROOM: seq}, "data": {"mark": seq, "to": [ROOM]}})
+            json!({"type": "note:added", "at": "now", "id": id, "rooms": {ROOM: seq}, "data": {"mark": seq, "to": [ROOM]}})
         });
         let events: Vec<Value> = events.collect();
         Seen::Found {
@@ -409,7 +411,7 @@ mod tests {
             }
             vec![event(1, "p1"), first, hello, other]
         };
-        let life = |id: &str, seq: u64, kind: &str| json!({"type": kind, "id": id, "rooms": {"task:t": seq}, "data": {"mark": seq, "to": ["task:t"]}});
+        let life = |id: &str, seq: u64, kind: &str| json!({"type": kind, "at": "now", "id": id, "rooms": {"task:t": seq}, "data": {"mark": seq, "to": ["task:t"]}});
         let ended_twice = Seen::Found {
             path: "/v1/tasks/t/events".to_owned(),
             body: json!({"room": "task:t", "epoch": "e", "first": 1, "seq": 2, "next": null,
@@ -465,14 +467,14 @@ mod tests {
                 "no_leak",
                 with(vec![
                     event(1, "p9"),
-                    frame(json!({"type": "note:added", "id": "p2",
+                    frame(json!({"type": "note:added", "at": "now", "id": "p2",
                 "rooms": {ROOM: 2}, "data": {"mark": 2, "to": ["user:8"]}})),
                 ]),
             ),
             (
                 "no_leak",
                 with(vec![frame(
-                    json!({"type": "note:other", "id": "p1", "rooms": {ROOM: 1},
+                    json!({"type": "note:other", "at": "now", "id": "p1", "rooms": {ROOM: 1},
                 "data": {"mark": 1, "to": [ROOM]}}),
                 )]),
             ),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::disk::{DiskFault, Keeping, Loss};
+use crate::garble::Garble;
 
 /// The format that this version reads and writes. It rises with every change that an older version would misread.
 pub(crate) const FORMAT: u32 = 1;
@@ -47,7 +48,7 @@ pub(crate) struct Setting {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-const fn is_false(it: &bool) -> bool {
+pub(crate) const fn is_false(it: &bool) -> bool {
     !*it
 }
 
@@ -210,6 +211,16 @@ pub(crate) enum Step {
     Babble {
         device: usize,
         text: String,
+    },
+    /// It breaks the WebSocket protocol, where it is connected over bytes.
+    Garble {
+        device: usize,
+        how: Garble,
+    },
+    /// So many messages at once.
+    Chatter {
+        device: usize,
+        count: u32,
     },
     StopReading {
         device: usize,
@@ -512,6 +523,8 @@ impl Step {
             | Self::Ack { device, .. }
             | Self::Read { device, .. }
             | Self::Babble { device, .. }
+            | Self::Garble { device, .. }
+            | Self::Chatter { device, .. }
             | Self::StopReading { device }
             | Self::ResumeReading { device }
             | Self::Token { device, .. }

@@ -65,8 +65,15 @@ async fn publish(net: &Net, node: Node, request: &Request) {
                     body,
                 });
             }
-            Err(_) if request.insists => {}
-            Err(_) => return net.observe(Seen::Unanswered { number }),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::InvalidData {
+                    let what = error.to_string();
+                    net.observe(Seen::Garbled { conn: None, what });
+                }
+                if !request.insists {
+                    return net.observe(Seen::Unanswered { number });
+                }
+            }
         }
         net.sleep_ms(net.draw(node, wait)).await;
         wait = (2 * wait).min(WAIT_MAX_MS);

@@ -160,8 +160,16 @@ impl Machine {
         match how {
             DiskFault::FsyncFails { after } => disk.fail(Some((Fault::Sync, after))),
             DiskFault::WriteFails { after } => disk.fail(Some((Fault::Write, after))),
-            DiskFault::Full { blocks, for_ms } => {
+            DiskFault::Full {
+                blocks,
+                for_ms,
+                copies,
+            } => {
                 disk.space(Some(disk.used() + blocks));
+                if copies {
+                    disk.vacate(0..u64::MAX);
+                    disk.space(Some(blocks));
+                }
                 return Some(for_ms);
             }
             DiskFault::SlowFsync { sync_ms, for_ms } => {

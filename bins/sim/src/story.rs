@@ -121,6 +121,12 @@ impl<'p> Teller<'p> {
                     self.names.device(*device)
                 )
             }
+            Step::Garble { device, how } => {
+                format!("{} sends {}", self.names.device(*device), how.story())
+            }
+            Step::Chatter { device, count } => {
+                format!("{} says {count} things at once", self.names.device(*device))
+            }
             Step::StopReading { device } => {
                 format!("{} stops reading", self.names.device(*device))
             }

@@ -34,6 +34,10 @@ fn words(names: &Names, seen: &Seen) -> String {
             format!("{} is refused: {status}", names.device(*device))
         }
         Seen::Received { conn, frame } => format!("{} <- {}", names.conn(*conn), received(frame)),
+        Seen::Garbled { conn, what } => {
+            let who = conn.map_or_else(|| "a back end".to_owned(), |conn| names.conn(conn));
+            format!("{who} <- what is none of the protocol: {what}")
+        }
         Seen::Said { conn, text } => format!("{} -> {}", names.conn(*conn), said(text)),
         Seen::Closed {
             conn,

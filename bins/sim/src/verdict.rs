@@ -97,7 +97,10 @@ pub(crate) fn promise(oracle: &str) -> &'static str {
         }
         "acked" => "a cursor never goes back, and only a device has one",
         "unread" => "after one event all of a user's devices are told one count, that of the inbox",
-        "answered" => "every message and every publish gets one answer",
+        "answered" => {
+            "every message and every publish gets one answer, and a connection's answers come in the order of its messages"
+        }
+        "well_formed" => "what comes is of the protocol: frames, JSON, and what each has to say",
         "rights" => {
             "nothing takes effect without a right: after a token's end, a right's loss, a disconnection"
         }

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use crate::garble::{self, Garble};
 use fanfare_loopback::Stream;
 use futures::{AsyncReadExt, AsyncWriteExt};
 
@@ -136,19 +137,11 @@ impl Wire {
     }
 
     async fn send(&mut self, first: u8, content: &[u8]) -> io::Result<()> {
-        let mut frame = vec![first];
-        match u16::try_from(content.len()) {
-            Ok(length) if length < 126 => frame.push(0x80 | length.to_be_bytes()[1]),
-            Ok(length) => {
-                frame.push(0xfe);
-                frame.extend(length.to_be_bytes());
-            }
-            Err(_) => return Err(invalid("longer than anything that a client says")),
-        }
-        // Masked with zeros.
-        frame.extend([0; 4]);
-        frame.extend(content);
-        self.stream.write_all(&frame).await
+        self.stream.write_all(&garble::frame(first, content)).await
+    }
+
+    pub(crate) async fn garble(&mut self, how: Garble) -> io::Result<()> {
+        self.stream.write_all(&how.bytes()).await
     }
 
     pub(crate) async fn say(&mut self, text: &str) -> io::Result<()> {

@@ -434,14 +434,13 @@ impl World {
     fn sample(&self) -> Sample {
         let machine = self.machine.as_ref();
         let (disk, store) = machine.map_or((0, 0), |machine| machine.memory());
+        let server = self.net.server.borrow();
+        let held = server.as_ref().map_or_else(Held::default, Server::held);
+        let (devices, others) = self.net.lines_held();
         Sample {
             store,
-            held: self
-                .net
-                .server
-                .borrow()
-                .as_ref()
-                .map_or_else(Held::default, Server::held),
+            held,
+            others: others + devices.saturating_sub(held.connections),
             lines: self.net.line_bytes(),
             bytes: self.meter.bytes() - i64::try_from(disk).unwrap_or(0),
         }
@@ -619,6 +618,8 @@ impl World {
                 self.tell(*device, Command::Send { task, ephemeral });
             }
             Step::Babble { device, text } => self.tell(*device, Command::Babble(text.clone())),
+            Step::Garble { device, how } => self.tell(*device, Command::Garble(*how)),
+            Step::Chatter { device, count } => self.tell(*device, Command::Chatter(*count)),
             Step::StopReading { device } => self.tell(*device, Command::StopReading),
             Step::ResumeReading { device } => self.tell(*device, Command::ResumeReading),
             Step::ReadSlowly { device, every_ms } => {
@@ -626,8 +627,10 @@ impl World {
                 self.tell(*device, Command::ReadSlowly { every_ms });
             }
             Step::Background { device, for_ms } => {
-                let for_ms = *for_ms;
-                self.tell(*device, Command::Background { for_ms });
+                // Faults end with their time.
+                let end = Time::from_millis(self.plan.world.faults_ms);
+                let until = self.net.now().plus(*for_ms).min(end);
+                self.tell(*device, Command::Background { until });
             }
             Step::HalfClose { device } => self.tell(*device, Command::HalfClose),
             Step::Token { device, token } => self.tell(*device, Command::Token(token.clone())),

@@ -36,14 +36,12 @@ impl Hub {
         session.state = State::Leaving {
             code,
             until: now.time.plus(self.limits.close_ms),
+            goodbye: Some(protocol::goodbye(code, spread_ms)),
         };
         session.catch_up = None;
-        let goodbye = protocol::goodbye(code, spread_ms);
-        if !keep_waiting || session.outbox.push_system(goodbye.clone()).is_err() {
+        if !keep_waiting {
             sim_reached!("goodbye_drops_what_waited");
             session.outbox.clear();
-            // An empty outbox takes any frame.
-            let _ = session.outbox.push_system(goodbye);
         }
         self.ready(now.time, conn);
         self.reschedule(conn);
@@ -103,6 +101,10 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
+        if !session.may_be_told() {
+            sim_reached!("reply_after_goodbye");
+            return;
+        }
         if session.outbox.push_system(frame).is_err() {
             sim_reached!("outbox_full_of_replies");
             return self.close(now, conn, CloseCode::TOO_SLOW);

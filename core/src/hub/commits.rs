@@ -261,8 +261,8 @@ impl Hub {
             || commits
                 .deadline()
                 .is_some_and(|deadline| deadline <= now.time)
-            || self.draining.is_some()
-            || commits.is_new;
+            // At once; one that was refused is tried again in its time.
+            || (commits.failure.is_none() && (self.draining.is_some() || commits.is_new));
         if !due {
             sim_reached!("commit_waits_for_more");
             return;
@@ -472,6 +472,23 @@ mod tests {
             told.extend(commit(&mut hub, Ok(())));
             assert_eq!(told, [next], "{failure:?}");
         }
+    }
+
+    #[test]
+    fn a_first_commit_that_is_refused_is_tried_again_in_its_time() {
+        let mut hub = Hub::restore(Limits::default(), [0; 32], &[]).unwrap();
+        for millis in [0, FULL_WAIT_MS] {
+            let now = Now {
+                time: Time::from_millis(millis),
+                ..Now::default()
+            };
+            hub.handle(now, Input::Tick);
+            assert!(drain(&mut hub).1 > 0, "{millis}");
+            hub.handle(now, Input::Committed(Err(StoreFailure::Full)));
+            assert_eq!(drain(&mut hub), (Vec::new(), 0), "{millis}");
+        }
+        hub.handle(Now::default(), Input::Drain);
+        assert_eq!(drain(&mut hub), (Vec::new(), 0));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::frame::Frame;
 use crate::ids::{ConnId, RoomId, Seq};
 use crate::marks::sim_reached;
 use crate::protocol;
-use crate::session::State;
+use crate::session::{Session, State};
 use crate::subscriptions::Delivery;
 use crate::time::Now;
 
@@ -66,6 +66,10 @@ impl Hub {
         let state = self.sessions.get(conn).map(|session| &session.state);
         match (leaving, state) {
             (Some(code), _) => {
+                let goodbye = self.sessions.get_mut(conn).and_then(Session::goodbye);
+                if let Some(frame) = goodbye {
+                    return Pull::Frame(frame);
+                }
                 self.forget(now, conn);
                 Pull::Close {
                     code,

@@ -50,7 +50,7 @@ pub enum DiskOp {
 pub enum DiskFault {
     /// A write, or a new length, and every later one.
     Write,
-    /// An fsync, and every later one.
+    /// An fsync, and every later one. What was written before it is read and never gets safe, until it is written again.
     Sync,
     /// There was no space for what was written before. Said once, as a file system does.
     SyncWithoutSpace,
@@ -122,6 +122,9 @@ struct State {
     record: Option<Vec<DiskOp>>,
     fault: Option<(DiskFault, usize)>,
     failed: usize,
+    /// Blocks of which an fsync failed: they are read as they were written, are not on the disk, and no later fsync brings them
+    /// there, as a system takes them for clean. Only what is written to them anew is.
+    orphans: BTreeSet<u64>,
     /// Blocks that may be in use. Holes are free, as on a real file system.
     space: Option<usize>,
     used: BTreeSet<u64>,
@@ -321,7 +324,48 @@ impl State {
         survive(&mut bytes, rest, crash, &mut Random::new(seed));
         let disk = Disk::holding(bytes);
         disk.state().space = self.space;
+        if crash == Crash::Kept {
+            disk.state().keep_orphans(self);
+        }
         disk
+    }
+
+    /// What another process wrote and the system holds is read on, and is no safer than before.
+    fn keep_orphans(&mut self, before: &Self) {
+        for block in &before.orphans {
+            let from = place(block * BLOCK);
+            let there = before.bytes.get(from..).unwrap_or_default();
+            put(
+                &mut self.bytes,
+                from,
+                there.get(..place(BLOCK)).unwrap_or(there),
+            );
+        }
+        self.orphans.clone_from(&before.orphans);
+    }
+
+    /// The fsync of what was written since the one before has failed.
+    fn orphan(&mut self) {
+        let behind = self.pending.iter().rposition(Pending::is_sync);
+        let failed = self.pending.split_off(behind.map_or(0, |at| at + 1));
+        for pending in failed {
+            match pending {
+                Pending::Write(at, data) => self.orphans.extend(blocks(at, data.len())),
+                other => self.pending.push(other),
+            }
+        }
+    }
+
+    /// What a write brings to the disk: of a block that never came there all of it.
+    fn whole(&mut self, at: u64, data: &[u8]) -> Pending {
+        let blocks = blocks(at, data.len());
+        if !blocks.clone().any(|block| self.orphans.contains(&block)) {
+            return Pending::Write(at, data.to_vec());
+        }
+        self.orphans.retain(|block| !blocks.contains(block));
+        let (from, to) = (place(blocks.start * BLOCK), place(blocks.end * BLOCK));
+        let there = self.bytes.get(from..to.min(self.bytes.len()));
+        Pending::Write(blocks.start * BLOCK, there.unwrap_or_default().to_vec())
     }
 
     fn turn(&mut self, kind: DiskFault) -> io::Result<()> {
@@ -347,6 +391,11 @@ impl State {
             record.push(op());
         }
     }
+}
+
+/// The blocks in which these bytes lie.
+const fn blocks(at: u64, len: usize) -> Range<u64> {
+    at / BLOCK..(at + len as u64).div_ceil(BLOCK)
 }
 
 fn place(at: u64) -> usize {
@@ -475,7 +524,10 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut state = self.state();
-        state.turn(DiskFault::Sync)?;
+        if let Err(error) = state.turn(DiskFault::Sync) {
+            state.orphan();
+            return Err(error);
+        }
         state.turn(DiskFault::SyncWithoutSpace)?;
         let millis = state.sync_ms;
         state.pending.push(Pending::Sync(millis));
@@ -505,7 +557,8 @@ impl StorageBackend for Disk {
         }
         let (written, rest) = data.split_at(fits);
         put(&mut state.bytes, place(at), written);
-        state.pending.push(Pending::Write(at, written.to_vec()));
+        let pending = state.whole(at, written);
+        state.pending.push(pending);
         state.note(|| DiskOp::Write(at, written.to_vec()));
         if !rest.is_empty() {
             return Err(ErrorKind::StorageFull.into());
@@ -580,6 +633,24 @@ mod tests {
                 "{told}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_failed_fsync_was_for_is_read_and_gets_safe_only_when_it_is_written_again() {
+        let disk = written(0);
+        disk.fail(Some((DiskFault::Sync, 0)));
+        disk.sync_data().unwrap_err();
+        disk.fail(None);
+        let started = disk.crash(Crash::Kept, 1);
+        for disk in [&disk, &started] {
+            disk.sync_data().unwrap();
+            assert_eq!(ones(disk), 16_384);
+            assert_eq!(ones(&disk.crash(Crash::Lost, 1)), 8_192);
+        }
+        // The whole block goes there with one byte of it.
+        started.write(8_200, &[1]).unwrap();
+        started.sync_data().unwrap();
+        assert_eq!(ones(&started.crash(Crash::Lost, 1)), 12_288);
     }
 
     #[test]

@@ -257,6 +257,12 @@ impl Line {
         held(&self.up) + held(&self.down)
     }
 
+    /// Whether one of its ends is not dropped yet.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !(self.up.borrow().deserted && self.down.borrow().deserted)
+    }
+
     /// From now on nothing arrives in this direction, and nobody is told.
     pub fn swallow(&self, direction: Direction) {
         self.pipe(direction).borrow_mut().swallows = true;

@@ -1,14 +1,16 @@
 //! That who asks is answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Known, Oracle, said};
 use crate::history::{Conn, Seen};
 
-/// Every message with a reference gets one reply while its connection lasts, and every publish comes to an end.
+/// Every message with a reference gets one reply while its connection lasts, in their order but for those with a token, and
+/// every publish comes to an end.
 #[derive(Default)]
 pub(super) struct Answered {
-    asked: BTreeMap<Conn, BTreeMap<String, usize>>,
+    /// Their references in their order, and whether they bore a token.
+    asked: BTreeMap<Conn, VecDeque<(String, bool)>>,
     publishes: BTreeSet<u64>,
 }
 
@@ -23,7 +25,7 @@ impl Oracle for Answered {
                 let op = said(text);
                 if op["ref"].is_u64() {
                     let asked = self.asked.entry(*conn).or_default();
-                    *asked.entry(op["ref"].to_string()).or_default() += 1;
+                    asked.push_back((op["ref"].to_string(), op["op"] == "auth"));
                 }
             }
             Seen::Received { conn, frame } if frame["type"] == "system:reply" => {
@@ -32,9 +34,18 @@ impl Oracle for Answered {
                     return Ok(());
                 }
                 let asked = self.asked.entry(*conn).or_default();
-                let waiting = asked.get_mut(&reference.to_string());
-                let waiting = waiting.filter(|waiting| **waiting > 0);
-                *waiting.ok_or("nobody asked this, or it was answered before")? -= 1;
+                let reference = reference.to_string();
+                let at = asked.iter().position(|(of, _)| *of == reference);
+                let at = at.ok_or("nobody asked this, or it was answered before")?;
+                let bore_a_token = asked
+                    .remove(at)
+                    .is_some_and(|(_, bore_a_token)| bore_a_token);
+                let mut before = asked.range(..at);
+                if !bore_a_token
+                    && let Some((first, _)) = before.find(|(_, bore_a_token)| !bore_a_token)
+                {
+                    return Err(format!("came before the answer to {first}"));
+                }
             }
             Seen::Closed { conn, .. } | Seen::Leaves { conn } => {
                 self.asked.remove(conn);
@@ -53,7 +64,7 @@ impl Oracle for Answered {
     fn end(&mut self, known: &Known) -> Result<(), String> {
         let asked = self.asked.iter();
         for (conn, asked) in asked.filter(|(conn, _)| !known.given_up.contains(&conn.device)) {
-            if let Some((reference, _)) = asked.iter().find(|(_, waiting)| **waiting > 0) {
+            if let Some((reference, _)) = asked.front() {
                 return Err(format!("{conn} waits for the answer to {reference}"));
             }
         }

@@ -56,7 +56,8 @@ impl Oracle for Epochs {
         }
         let at = |of: &Value| of["seq"].as_u64().unwrap_or_default();
         match seen {
-            Seen::Drained { .. } => self.has_answered = false,
+            // All that was in the log is synced before a server serves.
+            Seen::Drained { .. } | Seen::Started => self.has_answered = false,
             Seen::PowerLost if self.has_answered && known.keeps == Keeps::Relaxed => {
                 self.has_answered = false;
                 self.over.extend(std::mem::take(&mut self.goes_on));
@@ -262,6 +263,22 @@ mod tests {
                     publishing(1, 1),
                     Seen::Drained { in_time: true },
                     published(1, 1, false),
+                    Seen::PowerLost,
+                    Seen::Started,
+                    later("e"),
+                ],
+                None,
+            ),
+            (
+                "what a start has synced",
+                relaxed,
+                vec![
+                    Seen::Started,
+                    publishing(1, 1),
+                    published(1, 1, false),
+                    Seen::Crashed,
+                    Seen::Started,
+                    Seen::Crashed,
                     Seen::PowerLost,
                     Seen::Started,
                     later("e"),

@@ -3,10 +3,10 @@
 use crate::{
     answers, as_id, begin, chat, kept, seqs, stored, stored_within, to_task, to_user, told,
 };
-use fanfare_core::{Limits, Publish, Status, Target};
+use fanfare_core::{CloseCode, Limits, Publish, Status, Target};
 use fanfare_loopback::{
-    Client, Handshake, Received, Restart, Settings, StoreSettings, World, draft, event, left,
-    refusal, reply, task, user,
+    Client, Handshake, Received, Restart, Settings, StoreSettings, World, draft, event, goodbye,
+    left, refusal, reply, task, user,
 };
 
 /// Everybody who could see something of the task and of its user.
@@ -516,6 +516,33 @@ fn a_drain_answers_what_is_under_way_and_whoever_watched_sees_it_now_or_by_resum
         assert_eq!(kept(&mut world, task(1)), taken, "{moment} ms");
         assert_eq!(kept(&mut world, user(8)), taken, "{moment} ms");
     }
+}
+
+#[test]
+fn a_reply_comes_before_the_goodbye_of_a_drain_or_not_at_all() {
+    let mut replied = 0;
+    for moment in 0..30 {
+        let mut world = stored(moment, 5..=10, 0..=5);
+        let client = world.connect(Handshake::chat(user(7), task(1)));
+        world.advance_ms(100);
+        let reference = world.send(client, task(1), &draft("chat:message", ()));
+        world.advance_ms(moment % 15);
+        world.drain();
+        world.advance_ms(10_000);
+        assert!(world.is_drained(), "{moment}");
+        let received = world.received(client);
+        let is_reply = |it: &Received| reply(reference).matches(it);
+        replied += received.iter().filter(|it| is_reply(it)).count();
+        let at = received
+            .iter()
+            .position(|it| goodbye(CloseCode::DRAINING).matches(it));
+        let behind = &received[at.unwrap() + 1..];
+        assert!(
+            matches!(behind, [Received::Closed { .. }]),
+            "{moment}: {behind:?}"
+        );
+    }
+    assert!((1..30).contains(&replied), "{replied}");
 }
 
 #[test]
