@@ -557,8 +557,10 @@ impl StorageBackend for Disk {
         }
         let (written, rest) = data.split_at(fits);
         put(&mut state.bytes, place(at), written);
-        let pending = state.whole(at, written);
-        state.pending.push(pending);
+        if !written.is_empty() {
+            let pending = state.whole(at, written);
+            state.pending.push(pending);
+        }
         state.note(|| DiskOp::Write(at, written.to_vec()));
         if !rest.is_empty() {
             return Err(ErrorKind::StorageFull.into());
