@@ -313,8 +313,10 @@ mod tests {
             published(1, 1, false),
             publishing(1, 1),
             published(1, 1, true),
+            said(r#"{"op":"auth","ref":0}"#),
             said(r#"{"op":"ack","ref":1,"seq":1}"#),
             reply(json!({"ref": 1, "ok": true, "epoch": "e", "seq": 1})),
+            reply(json!({"ref": 0, "ok": true})),
             Seen::Closed {
                 conn: CONN,
                 code: None,
@@ -566,6 +568,39 @@ mod tests {
                     reply(json!({"ref": 1, "ok": true})),
                     reply(json!({"ref": 1, "ok": true})),
                 ]),
+            ),
+            (
+                "answered",
+                with(vec![
+                    said(r#"{"op":"auth","ref":1}"#),
+                    said(r#"{"op":"ping","ref":2}"#),
+                    said(r#"{"op":"ping","ref":3}"#),
+                    reply(json!({"ref": 3, "ok": true})),
+                ]),
+            ),
+            (
+                "well_formed",
+                with(vec![Seen::Garbled {
+                    conn: None,
+                    what: "no head".to_owned(),
+                }]),
+            ),
+            ("well_formed", with(vec![frame(json!([]))])),
+            (
+                "well_formed",
+                with(vec![frame(json!({"type": "system:reply"}))]),
+            ),
+            (
+                "well_formed",
+                with(vec![frame(
+                    json!({"type": "note:added", "at": "now", "id": "p1", "rooms": {}}),
+                )]),
+            ),
+            (
+                "well_formed",
+                with(vec![frame(
+                    json!({"type": "note:added", "at": "now", "rooms": {ROOM: 1}}),
+                )]),
             ),
             (
                 "answered",

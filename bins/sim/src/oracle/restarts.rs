@@ -75,7 +75,8 @@ impl Oracle for Epochs {
                 status: 200,
                 body,
             } if !known.is_ephemeral(*number) && known.is_asked(*number) => {
-                self.has_answered = true;
+                // A retry that was known left nothing to lose.
+                self.has_answered |= body["duplicate"] != true;
                 for (room, epoch, seq) in answered(body) {
                     self.named(room, epoch, seq, known)?;
                 }
@@ -267,6 +268,22 @@ mod tests {
                     Seen::Started,
                     later("e"),
                 ],
+                None,
+            ),
+            (
+                "a retry that was known",
+                relaxed,
+                restarted(
+                    crash(),
+                    vec![
+                        publishing(1, 1),
+                        published(1, 1, true),
+                        Seen::Crashed,
+                        Seen::PowerLost,
+                        Seen::Started,
+                        later("e"),
+                    ],
+                ),
                 None,
             ),
             (

@@ -52,7 +52,9 @@ fn to_task(mark: u64, seq: u64) -> Vec<Seen> {
             path: "/v1/tasks/t/events".to_owned(),
             body: json!({"type": "note:added", "id": id, "data": data}),
         },
-        frame(json!({"type": "note:added", "id": id, "rooms": {TASK: seq}, "data": data})),
+        frame(
+            json!({"type": "note:added", "at": "now", "id": id, "rooms": {TASK: seq}, "data": data}),
+        ),
     ]
 }
 
@@ -76,7 +78,7 @@ fn after(mut live: Vec<(u64, Seen)>, millis: u64, more: Vec<Seen>) -> Vec<(u64, 
 /// The log of the user's room, as a page.
 fn page(first: u64, seqs: &[u64], seq: u64) -> Seen {
     let events = seqs.iter().map(|seq| {
-        json!({"type": "note:added", "id": format!("p{seq}"), "rooms": {ROOM: seq}, "data": {}})
+        json!({"type": "note:added", "at": "now", "id": format!("p{seq}"), "rooms": {ROOM: seq}, "data": {}})
     });
     let events: Vec<Value> = events.collect();
     Seen::Found {
