@@ -497,7 +497,8 @@ impl Device {
                         let ping = json!({"op": "ping", "ref": self.reference()}).to_string();
                         // What comes of it is read later.
                         if !self.say(held, ping).await {
-                            break;
+                            lost(None);
+                            return Over::Lost(None);
                         }
                     }
                 }

@@ -179,11 +179,15 @@ impl Start<'_> {
         let ports = Ports::new(self.timeline, self.witness.clone());
         let (limits, clocks, seed) = (self.limits(), self.clocks(&ports), self.seed);
         let timeline = self.timeline.clone();
+        let clock = timeline.clone();
         let (own, place) = (Rc::downgrade(&executor), Rc::clone(&serving));
         let (machine, storage) = (Rc::clone(machine), log.clone());
         let verify = verify(self.credentials.clone());
         let credentials = self.credentials;
+        let opened = writing.idle_at();
         let start = async move {
+            // Opening ends when what it wrote is safe.
+            clock.sleep_until(opened).await;
             let recalled = storage.recall(machine.is_in_doubt(), seed).await;
             recalled.map_err(|error| error.to_string())?;
             machine.recalled();

@@ -252,6 +252,12 @@ impl Writing {
         true
     }
 
+    /// When the disk has done what it was told.
+    pub(crate) fn idle_at(&self) -> Time {
+        let busy = self.busy.get();
+        busy.map_or_else(|| self.timeline.now(), |(_, until)| until)
+    }
+
     /// The disk is at work, for as long as that takes.
     fn rest(&self) {
         let busy_ms = self.disk.busy_ms();

@@ -441,6 +441,7 @@ impl World {
             store,
             held,
             others: others + devices.saturating_sub(held.connections),
+            waiting: self.publishers.iter().map(Sender::len).sum(),
             lines: self.net.line_bytes(),
             bytes: self.meter.bytes() - i64::try_from(disk).unwrap_or(0),
         }

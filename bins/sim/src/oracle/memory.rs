@@ -10,6 +10,8 @@ const OUTBOX_MORE: usize = (64 << 10) + (16 << 10);
 const EVENT: usize = 8 << 10;
 /// Bytes of a connection, at both ends and between, beside what waits in its outbox and in its line.
 const CONNECTION: usize = 32 << 10;
+/// Bytes of a request that a back end has not sent yet.
+const REQUEST: usize = 4 << 10;
 /// Bytes of everything else, beside what there was in the beginning: requests under way, ids, inboxes, what actors know.
 const REST: usize = 4 << 20;
 /// Bytes by which each time that all have come and left may leave more than the one before.
@@ -26,6 +28,8 @@ pub(crate) struct Sample {
     pub(crate) held: Held,
     /// Connections that the hub does not know: those of HTTP, and those whose handshake is under way.
     pub(crate) others: usize,
+    /// Requests that back ends have not sent yet.
+    pub(crate) waiting: usize,
     /// Bytes in all lines.
     pub(crate) lines: usize,
     /// Bytes that the store may have.
@@ -66,6 +70,7 @@ impl BoundedMemory {
         let Sample {
             held,
             others,
+            waiting,
             lines,
             store,
             bytes,
@@ -90,6 +95,7 @@ impl BoundedMemory {
         let most = REST
             + store
             + connections * CONNECTION
+            + waiting * REQUEST
             + 2 * (held.outbox_bytes + held.log_bytes + lines);
         if bytes - begun > i64::try_from(most).unwrap_or(i64::MAX) {
             return Err(format!(
@@ -150,6 +156,7 @@ mod tests {
                 log_bytes: 40_000,
             },
             others: 1,
+            waiting: 1,
             lines: 100,
             store: 0,
             bytes: 1 << 20,
