@@ -6,9 +6,9 @@ use crate::close::CloseCode;
 use crate::event::Retention;
 use crate::frame::Frame;
 use crate::ids::{ConnId, RoomId, Seq};
-use crate::marks::sim_reached;
 use crate::protocol;
 use crate::session::State;
+use crate::sim_reached;
 use crate::subscriptions::Delivery;
 use crate::time::Now;
 
