@@ -9,11 +9,11 @@ use crate::era::Era;
 use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
 use crate::ids::{Epoch, RoomId, Seq};
-use crate::marks::sim_reached;
 use crate::port::{Fetch, Fetched};
 use crate::protocol;
 use crate::room_log::GapReason;
 use crate::rows;
+use crate::sim_reached;
 use std::sync::Arc;
 
 /// Ephemeral events with a key that wait for the end of the reading; a further one is dropped.

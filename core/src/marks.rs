@@ -1,7 +1,6 @@
 //! Marks at rare branches, for the simulation: a run that came to none of them proved little.
 //!
-//! With the feature `marks`, which `fanfare-sim` turns on where it counts them and no shipped build has, each tells that it
-//! was reached. Without it `sim_reached!` is nothing.
+//! Every crate of the server sets its marks with [`sim_reached!`](crate::sim_reached), and all are collected here.
 
 #[cfg(feature = "marks")]
 mod collected {
@@ -35,8 +34,10 @@ mod collected {
 #[cfg(feature = "marks")]
 pub use collected::{reached, take};
 
-/// Says that a branch was reached, or that something holds there, where the feature `marks` is on.
+/// Says that a branch was reached, or that something holds there. Only with the feature `marks`, which `fanfare-sim` turns
+/// on where it counts them and no shipped build has: without it this is nothing.
 #[cfg(feature = "marks")]
+#[macro_export]
 macro_rules! sim_reached {
     ($mark:literal) => {
         $crate::marks::reached($mark)
@@ -48,9 +49,10 @@ macro_rules! sim_reached {
     };
 }
 
+/// Nothing, without the feature `marks`.
 #[cfg(not(feature = "marks"))]
+#[doc(hidden)]
+#[macro_export]
 macro_rules! sim_reached {
     ($mark:literal $(, $holds:expr)?) => {};
 }
-
-pub(crate) use sim_reached;

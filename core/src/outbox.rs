@@ -6,7 +6,7 @@
 
 use crate::frame::Frame;
 use crate::ids::{Key, RoomId};
-use crate::marks::sim_reached;
+use crate::sim_reached;
 use std::collections::VecDeque;
 
 /// Bytes above the bound that are kept free of events, for replies, gaps and the goodbye.

@@ -19,7 +19,7 @@ pub(crate) const COUNTS: bool = cfg!(feature = "marks");
 /// The marks that this thread's world has reached since the last call.
 pub(crate) fn take() -> BTreeSet<&'static str> {
     #[cfg(feature = "marks")]
-    return &fanfare_core::marks::take() | &fanfare_store::marks::take();
+    return fanfare_core::marks::take();
     #[cfg(not(feature = "marks"))]
     BTreeSet::new()
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use async_channel::{Receiver, Sender};
 use fanfare_core::{Endpoint, Held, Hub, Limits, Now, Open, Time, Wall};
-use fanfare_loopback::{Stream, Timeline};
+use fanfare_loopback::{Stream, Timeline, WallClock};
 use fanfare_store::HubLog;
 use fanfare_websocket::{
     Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Passes, Platform, Shard, SocketLimits,
@@ -18,8 +18,8 @@ use crate::plan::Bounds;
 use crate::storage::{Kept, Machine, Unopened, Writing};
 use crate::wire::Frame;
 
-/// The wall clock's time when a world begins: 2026-01-01, 00:00 UTC.
-pub(crate) const BEGINNING: Wall = Wall::from_unix_millis(1_767_225_600_000);
+/// The wall clock's time when a world begins.
+pub(crate) const BEGINNING: Wall = WallClock::BEGINNING;
 pub(crate) const API_KEY: &str = "the key of all back ends of the simulation";
 pub(crate) const SECRET: &[u8] = b"the secret that signs all tokens of the simulation";
 /// Milliseconds that clients have to leave when a server drains.
@@ -27,35 +27,14 @@ const DRAIN_MS: u64 = 10_000;
 /// Milliseconds between two looks at whether all have left.
 const DRAIN_LOOK_MS: u64 = 50;
 
-/// How wrong a machine's wall clock is. It goes on being so when a server on it is started anew.
-#[derive(Debug, Default)]
-pub(crate) struct Skew {
-    ahead_ms: Cell<i64>,
-    /// Milliseconds an hour, since then.
-    drift_ms: Cell<i64>,
-    since: Cell<Time>,
-}
-
-impl Skew {
-    pub(crate) fn set(&self, now: Time, ahead_ms: i64, drift_ms: i64) {
-        self.ahead_ms.set(ahead_ms);
-        self.drift_ms.set(drift_ms);
-        self.since.set(now);
-    }
-
-    pub(crate) fn ahead_ms(&self, now: Time) -> i64 {
-        let passed = i64::try_from(now.since(self.since.get())).unwrap_or(i64::MAX);
-        self.ahead_ms.get() + passed.saturating_mul(self.drift_ms.get()) / 3_600_000
-    }
-}
-
 /// Both clocks of a process that was started at some time. As the shipped one, it does not show that its machine's wall
 /// clock was set back; one that is started after that shows it.
 pub(crate) struct Clocks {
     timeline: Timeline,
     started: Time,
-    skew: Rc<Skew>,
-    shown_ms: Cell<u64>,
+    /// Of the machine, which goes on with it when a server on it is started anew.
+    machine: Rc<Cell<WallClock>>,
+    shown: Cell<Wall>,
     witness: Option<Witness>,
     ports: Rc<Ports>,
 }
@@ -68,13 +47,11 @@ impl Platform for Clocks {
 
     fn now(&self) -> Now {
         let now = self.timeline.now();
-        let wall_ms = BEGINNING.as_unix_millis() + now.as_millis();
-        let wall_ms = wall_ms.saturating_add_signed(self.skew.ahead_ms(now));
-        let wall_ms = wall_ms.max(self.shown_ms.get());
-        self.shown_ms.set(wall_ms);
+        let wall = self.machine.get().at(now).max(self.shown.get());
+        self.shown.set(wall);
         Now {
             time: Time::from_millis(now.since(self.started)),
-            wall: Wall::from_unix_millis(wall_ms),
+            wall,
         }
     }
 
@@ -120,7 +97,7 @@ pub(crate) fn credentials() -> Result<Credentials, fanfare_websocket::Error> {
 /// What a server is made of.
 pub(crate) struct Start<'w> {
     pub(crate) timeline: &'w Timeline,
-    pub(crate) skew: &'w Rc<Skew>,
+    pub(crate) wall: &'w Rc<Cell<WallClock>>,
     pub(crate) seed: [u8; 32],
     pub(crate) bounds: &'w Bounds,
     pub(crate) witness: Option<Witness>,
@@ -142,8 +119,8 @@ impl Start<'_> {
         Clocks {
             timeline: self.timeline.clone(),
             started: self.timeline.now(),
-            skew: Rc::clone(self.skew),
-            shown_ms: Cell::new(0),
+            machine: Rc::clone(self.wall),
+            shown: Cell::new(Wall::from_unix_millis(0)),
             witness: self.witness.clone(),
             ports: Rc::clone(ports),
         }

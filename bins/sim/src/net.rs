@@ -6,12 +6,12 @@ use std::io;
 use std::rc::Rc;
 
 use fanfare_core::{Open, Time};
-use fanfare_loopback::{Conditions, Direction, Line, Stream, Timeline};
+use fanfare_loopback::{Conditions, Direction, Line, Stream, Timeline, WallClock};
 
 use crate::direct::{self, Direct};
 use crate::history::{Observation, Seen};
 use crate::link::Between;
-use crate::machine::{Server, Skew};
+use crate::machine::Server;
 use crate::outside::Program;
 use crate::plan::{Fault, Network};
 use crate::tally::Counts;
@@ -43,7 +43,7 @@ pub(crate) struct Net {
     seen: RefCell<Vec<Observation>>,
     faults: RefCell<Counts>,
     /// Of the server's machine.
-    pub(crate) skew: Rc<Skew>,
+    pub(crate) wall: Rc<Cell<WallClock>>,
     /// Before this the server's machine does nothing.
     pub(crate) paused_until: Cell<Time>,
     /// Before this it has no file descriptor for a new connection.
@@ -65,7 +65,7 @@ impl Net {
             random: RefCell::default(),
             seen: RefCell::default(),
             faults: RefCell::default(),
-            skew: Rc::default(),
+            wall: Rc::default(),
             paused_until: Cell::default(),
             accepts_from: Cell::default(),
             waiting: RefCell::default(),
@@ -303,7 +303,8 @@ impl Net {
 
     /// The wall clock of the server's machine.
     pub(crate) fn set_clock(&self, ahead_ms: i64, drift_ms: i64) {
-        self.skew.set(self.now(), ahead_ms, drift_ms);
+        self.wall
+            .set(WallClock::wrong(self.now(), ahead_ms, drift_ms));
         self.observe(Seen::Clock { ahead_ms });
     }
 

@@ -323,7 +323,7 @@ impl World {
         };
         let start = Start {
             timeline: &self.net.timeline,
-            skew: &self.net.skew,
+            wall: &self.net.wall,
             seed,
             bounds: &self.plan.world.limits,
             witness: self.witness.clone(),
@@ -358,7 +358,7 @@ impl World {
     fn started(self: &Rc<Self>, result: Result<(), String>) {
         let Err(why) = result else {
             self.net.observe(Seen::Started);
-            let ahead_ms = self.net.skew.ahead_ms(self.net.now());
+            let ahead_ms = self.net.wall.get().ahead_ms(self.net.now());
             return self.net.observe(Seen::Clock { ahead_ms });
         };
         let is_damaged = why.contains("damaged")

@@ -4,9 +4,9 @@ use super::{Drained, Effect, Hub};
 use crate::close::{CloseCode, Retry};
 use crate::frame::Frame;
 use crate::ids::ConnId;
-use crate::marks::sim_reached;
 use crate::protocol;
 use crate::session::State;
+use crate::sim_reached;
 use crate::time::{Now, Time};
 
 impl Hub {

@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::event::Publish;
 use crate::ids::{ConnId, DeviceId, RoomId, Seq, UserId};
 use crate::journal::Group;
-use crate::marks::sim_reached;
 use crate::port::StoreFailure;
 use crate::protocol::Ref;
 use crate::retries::Stored;
+use crate::sim_reached;
 use crate::time::{Now, Time};
 use std::collections::BTreeMap;
 

@@ -10,12 +10,12 @@ use crate::error::Error;
 use crate::event::{Publish, Target};
 use crate::history;
 use crate::ids::{ConnId, EventId, RoomId, UserId};
-use crate::marks::sim_reached;
 use crate::port::StoreFailure;
 use crate::protocol::{Op, Ref, Returned};
 use crate::receipt::Receipt;
 use crate::retries::Stored;
 use crate::session::{Endpoint, State};
+use crate::sim_reached;
 use crate::time::Now;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

@@ -6,10 +6,10 @@ use crate::catch_up::CatchUp;
 use crate::close::CloseCode;
 use crate::error::Error;
 use crate::ids::{ConnId, Position, RoomId, Seq, TaskId};
-use crate::marks::sim_reached;
 use crate::protocol::{self, Standing, Welcome};
 use crate::room_log::{Gap, GapReason, Resume};
 use crate::session::{Endpoint, Live, State};
+use crate::sim_reached;
 use crate::time::Now;
 use std::collections::BTreeMap;
 

@@ -7,9 +7,9 @@ use crate::bus::StoredRoom;
 use crate::era::Era;
 use crate::ids::{RoomId, Seq};
 use crate::inbox::{Device, Unread};
-use crate::marks::sim_reached;
 use crate::port::{Fetch, FetchId, Fetched, Table};
 use crate::rows::{self, InboxRow, RoomRow};
+use crate::sim_reached;
 use crate::tasks::Record;
 use crate::time::{Now, Wall};
 

@@ -9,11 +9,11 @@ use crate::error::Error;
 use crate::event::{Draft, Publish};
 use crate::heartbeat::Heartbeat;
 use crate::ids::{ConnId, DeviceId, Epoch, Position, RoomId, Seq, UserId};
-use crate::marks::sim_reached;
 use crate::protocol::{self, LeftReason, Message, Op, Ref, Returned, Token};
 use crate::rate::Verdict;
 use crate::retries::Stored;
 use crate::session::{Live, State};
+use crate::sim_reached;
 use crate::time::Now;
 
 impl Hub {

@@ -6,7 +6,6 @@ use crate::close::CloseCode;
 use crate::event::Retention;
 use crate::frame::Frame;
 use crate::ids::{ConnId, RoomId, Seq};
-use crate::marks::sim_reached;
 use crate::protocol;
 use crate::session::{Session, State};
 use crate::subscriptions::Delivery;

@@ -10,9 +10,9 @@ use crate::era::Era;
 use crate::error::Error;
 use crate::history::{self, Plan};
 use crate::ids::{ConnId, EventId, RoomId, Seq};
-use crate::marks::sim_reached;
 use crate::port::{Fetch, FetchId, Fetched, StoreFailure};
 use crate::rows;
+use crate::sim_reached;
 use crate::time::Now;
 use std::collections::{BTreeMap, VecDeque};
 

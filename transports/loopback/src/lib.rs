@@ -55,6 +55,14 @@
 //!   ([`World::publish`], [`World::task`], …) lets time pass until it is there; [`World::begin_publish`] does not.
 //! - An expectation that is not met panics with what was expected, what was seen, and the script so far.
 //!
+//! # For code that waits
+//!
+//! A [`World`] drives a hub itself. What drives one as a server does, a shard with its sockets, runs on a [`Timeline`], over
+//! [`Line`]s and a [`Disk`]: `fanfare-sim` runs the server that ships so. Both are on the same queue and
+//! have the same [`WallClock`]. Links and stores are two each, since they stand in for different things: a world's link
+//! carries frames, and a [`Line`] the bytes that a codec makes of them; a world's store answers the hub with rows, and a
+//! [`Disk`] is the file below a store.
+//!
 //! # Oracles
 //!
 //! [`World::take_observations`] gives what clients, back ends and subscribers could see, in order, as they could see it:
@@ -87,6 +95,7 @@ mod timeline;
 mod world;
 
 pub use client::Client;
+pub use clock::WallClock;
 pub use digest::Digest;
 pub use disk::{Crash, Disk, DiskFault, DiskOp};
 pub use expected::{

@@ -1,7 +1,6 @@
 //! Virtual time for code that waits: who sleeps until when, and what happens then.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -9,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use fanfare_core::Time;
+
+use crate::agenda::Agenda;
 
 /// One clock for everything of a run, which moves from one thing that is due to the next. A clone is the same one.
 ///
@@ -23,28 +24,23 @@ use fanfare_core::Time;
 /// assert!(timeline.step());
 /// assert_eq!(timeline.now(), Time::from_millis(90));
 /// ```
-#[derive(Clone, Default)]
-pub struct Timeline(Rc<RefCell<State>>);
-
-#[derive(Default)]
-struct State {
-    now: Time,
-    due: BTreeMap<(Time, u64), Due>,
-    asked: u64,
-}
+#[derive(Clone)]
+pub struct Timeline(Rc<RefCell<Agenda<(), Due>>>);
 
 enum Due {
     Wake(Waker),
     Happen(Box<dyn FnOnce()>),
 }
 
+impl Default for Timeline {
+    fn default() -> Self {
+        Self(Rc::new(RefCell::new(Agenda::new())))
+    }
+}
+
 impl fmt::Debug for Timeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.0.borrow();
-        f.debug_struct("Timeline")
-            .field("now", &state.now)
-            .field("due", &state.due.len())
-            .finish()
+        f.debug_tuple("Timeline").field(&self.now()).finish()
     }
 }
 
@@ -52,20 +48,13 @@ impl Timeline {
     /// The time.
     #[must_use]
     pub fn now(&self) -> Time {
-        self.0.borrow().now
+        self.0.borrow().now()
     }
 
     /// Lets something happen at this time, or now where that is past.
     pub fn at(&self, time: Time, happens: impl FnOnce() + 'static) {
-        self.put(time, Due::Happen(Box::new(happens)));
-    }
-
-    fn put(&self, time: Time, due: Due) -> (Time, u64) {
-        let mut state = self.0.borrow_mut();
-        let key = (time.max(state.now), state.asked);
-        state.asked += 1;
-        state.due.insert(key, due);
-        key
+        let happens = Due::Happen(Box::new(happens));
+        self.0.borrow_mut().put(time, (), happens);
     }
 
     /// Ends when the time has come. Dropped before, it leaves nothing behind.
@@ -81,22 +70,17 @@ impl Timeline {
     /// When something is due next.
     #[must_use]
     pub fn next(&self) -> Option<Time> {
-        let state = self.0.borrow();
-        state.due.first_key_value().map(|((time, _), _)| *time)
+        self.0.borrow().next().map(|(time, ())| time)
     }
 
     /// Moves to the next thing that is due, and lets it happen. Whether there was one.
     pub fn step(&self) -> bool {
-        let mut state = self.0.borrow_mut();
-        let Some(((time, _), due)) = state.due.pop_first() else {
-            return false;
-        };
-        state.now = time;
         // What happens may ask for more.
-        drop(state);
+        let due = self.0.borrow_mut().pop();
         match due {
-            Due::Wake(waker) => waker.wake(),
-            Due::Happen(happens) => happens(),
+            None => return false,
+            Some(Due::Wake(waker)) => waker.wake(),
+            Some(Due::Happen(happens)) => happens(),
         }
         true
     }
@@ -106,12 +90,7 @@ impl Timeline {
     /// # Panics
     /// Where something is.
     pub fn advance_to(&self, time: Time) {
-        assert!(
-            self.next().is_none_or(|next| next >= time),
-            "something is due before {time:?}"
-        );
-        let mut state = self.0.borrow_mut();
-        state.now = state.now.max(time);
+        self.0.borrow_mut().advance_to(time);
     }
 }
 
@@ -129,7 +108,7 @@ impl Timeline {
 pub struct Sleep {
     timeline: Timeline,
     at: Time,
-    key: Option<(Time, u64)>,
+    key: Option<(Time, (), u64)>,
 }
 
 impl Future for Sleep {
@@ -140,11 +119,15 @@ impl Future for Sleep {
             return Poll::Ready(());
         }
         let waker = Due::Wake(cx.waker().clone());
-        match self.key {
-            Some(key) => {
-                self.timeline.0.borrow_mut().due.insert(key, waker);
+        let (at, key) = (self.at, self.key);
+        let mut agenda = self.timeline.0.borrow_mut();
+        match key {
+            Some(key) => agenda.change(key, waker),
+            None => {
+                let key = agenda.put(at, (), waker);
+                drop(agenda);
+                self.key = Some(key);
             }
-            None => self.key = Some(self.timeline.put(self.at, waker)),
         }
         Poll::Pending
     }
@@ -153,7 +136,7 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(key) = self.key {
-            self.timeline.0.borrow_mut().due.remove(&key);
+            self.timeline.0.borrow_mut().take_out(key);
         }
     }
 }

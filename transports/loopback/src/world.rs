@@ -11,7 +11,7 @@ pub use store::{Backup, Restart};
 
 use crate::agenda::Agenda;
 use crate::client::{self, Client};
-use crate::clock::Clock;
+use crate::clock::WallClock;
 use crate::digest::Digest;
 use crate::handshake::Handshake;
 use crate::link::{Link, LinkId, Parcel};
@@ -29,6 +29,15 @@ use std::ops::RangeInclusive;
 
 /// Milliseconds that an answer may take.
 const WAIT_MAX_MS: u64 = 60_000;
+
+/// Who goes first among things of the same millisecond. What a script does comes in before the hub's deadlines, and all
+/// of that before sockets are written: so what happens in one moment leaves in one write, as in one turn of a real server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Turn {
+    Arrive,
+    Tick,
+    Write,
+}
 
 /// What comes in at the hub's side, or lands at a client's.
 #[derive(Debug)]
@@ -67,11 +76,11 @@ pub(crate) enum Said {
 /// ```
 #[derive(Debug)]
 pub struct World {
-    clock: Clock,
+    wall: WallClock,
     random: Random,
     latency_ms: RangeInclusive<u64>,
     hub: Hub,
-    agenda: Agenda<Happening>,
+    agenda: Agenda<Turn, Happening>,
     /// Things that happened in this millisecond.
     happened: usize,
     clients: Vec<client::State>,
@@ -109,7 +118,7 @@ impl World {
     #[must_use]
     pub fn with(settings: Settings) -> Self {
         let mut world = Self {
-            clock: Clock::new(),
+            wall: WallClock::default(),
             // The one that is started below takes its place.
             hub: Hub::new(Limits::default(), [0; 32]),
             random: Random::new(settings.seed),
@@ -138,19 +147,21 @@ impl World {
 
     /// The time, by both clocks.
     #[must_use]
-    pub const fn now(&self) -> Now {
-        self.clock.now()
+    pub fn now(&self) -> Now {
+        let time = self.agenda.now();
+        let wall = self.wall.at(time);
+        Now { time, wall }
     }
 
     /// Lets everything happen that is due by now: what is on its way arrives, sockets are written and read.
     pub fn settle(&mut self) {
-        self.run_until(self.clock.now().time);
+        self.run_until(self.agenda.now());
     }
 
     /// Lets so many milliseconds pass, and everything happen that is due in them.
     pub fn advance_ms(&mut self, millis: u64) {
         self.settle();
-        let until = self.clock.now().time.plus(millis);
+        let until = self.agenda.now().plus(millis);
         self.note(format!("{millis} ms pass"));
         self.run_until(until);
     }
@@ -158,7 +169,7 @@ impl World {
     /// Sets the wall clock, also back. The monotonic clock goes on.
     pub fn set_wall(&mut self, wall: Wall) {
         self.note(format!("the wall clock is set to {wall}"));
-        self.clock.set_wall(wall);
+        self.wall = WallClock::set(self.agenda.now(), wall);
     }
 
     /// Begins to shut the hub down.
@@ -240,7 +251,7 @@ impl World {
     }
 
     fn note(&mut self, line: String) {
-        self.script.note(self.clock.now().time, line);
+        self.script.note(self.agenda.now(), line);
     }
 
     fn note_of(&mut self, client: Client, what: &str) {
@@ -249,7 +260,7 @@ impl World {
     }
 
     fn observe(&mut self, what: Observed) {
-        let time = self.clock.now().time;
+        let time = self.agenda.now();
         self.observations.push(Observation { time, what });
     }
 }

@@ -1,11 +1,11 @@
 //! The tables: redb in its part of the file, without threads. Open, bring what the log has, recover from a full disk.
 
-use crate::marks::sim_reached;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fanfare_core::sim_reached;
 use redb::{
     CommitError, Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageBackend,
     StorageError, TableDefinition, TransactionError, WriteTransaction,

@@ -40,10 +40,6 @@ mod hub_log;
 mod layout;
 mod log;
 mod maintenance;
-#[cfg(feature = "marks")]
-pub mod marks;
-#[cfg(not(feature = "marks"))]
-mod marks;
 mod options;
 mod overlay;
 mod queue;

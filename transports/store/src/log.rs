@@ -8,10 +8,11 @@
 //! record's number, its own place in the record, and a CRC-32, also where no record was yet. So an unfinished write (some of
 //! its sectors are still what was there before) can be told from damage (a sector that nobody wrote, zeros among them).
 
+use fanfare_core::sim_reached;
+
 use crate::batch::{Batch, Change, KEY_MAX, VALUE_MAX};
 use crate::disk::Device;
 use crate::layout::Layout;
-use crate::marks::sim_reached;
 use crate::overlay::Overlay;
 use crate::range::KeyRange;
 use crate::table::Table;

@@ -1,10 +1,11 @@
 //! What writes the log, and decides when its changes go to the tables: a thread, or whoever steps it.
 
-use crate::marks::sim_reached;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+
+use fanfare_core::sim_reached;
 
 use crate::batch::Batch;
 use crate::checkpoint::Checkpoints;

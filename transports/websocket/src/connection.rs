@@ -5,7 +5,6 @@
 //! code; from then on bytes are only thrown away, since a socket closed with bytes unread would be reset, and the
 //! close frame with it.
 
-use crate::marks::sim_reached;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -16,7 +15,7 @@ use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use async_tungstenite::tungstenite::{Error as WsError, Message, error::ProtocolError};
 use bytes::{Buf, Bytes};
-use fanfare_core::{Fault, Input};
+use fanfare_core::{Fault, Input, sim_reached};
 use futures::Stream;
 use futures::io::{AsyncRead, AsyncWrite};
 use smol::future::yield_now;

@@ -3,7 +3,6 @@
 mod storage;
 mod writing;
 
-use crate::marks::sim_reached;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -14,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 
 use fanfare_core::{
     Answer, AuthError, ConnId, Effect, Error, Hub, Input, Now, Principal, Receipt, StoreFailure,
-    SubscriptionId, Ticket, Time, Token,
+    SubscriptionId, Ticket, Time, Token, sim_reached,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;

@@ -21,7 +21,6 @@ mod head;
 mod history;
 mod http;
 mod listener;
-mod marks;
 mod metrics;
 mod origin;
 mod platform;

@@ -1,6 +1,5 @@
 //! A hub on its thread, as the rest of a program sees it.
 
-use crate::marks::sim_reached;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -13,7 +12,7 @@ use bytes::Bytes;
 use fanfare_core::{
     Answer, AuthError, ConnId, Delivery, Endpoint, Error, Fault, History, Hub, InboxView, Input,
     Now, Open, Page, Pattern, Principal, Publish, Query, Receipt, RoomId, StoreFailure,
-    SubscriptionId, TaskId, TaskView, Ticket, Time, Token, UserId,
+    SubscriptionId, TaskId, TaskView, Ticket, Time, Token, UserId, sim_reached,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;

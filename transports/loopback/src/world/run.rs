@@ -1,7 +1,6 @@
 //! The driver: what a real transport does, on virtual time and without bytes.
 
-use super::{Happening, Said, World};
-use crate::agenda::Turn;
+use super::{Happening, Said, Turn, World};
 use crate::handshake::Handshake;
 use crate::link::{LinkId, Parcel, Peer};
 use crate::observation::Observed;
@@ -16,7 +15,7 @@ const HAPPENINGS_MAX: usize = 10_000_000;
 impl World {
     pub(super) fn run_until(&mut self, until: Time) {
         while self.go_on(until) {}
-        self.clock.advance_to(until);
+        self.agenda.advance_to(until);
     }
 
     /// Lets time pass until `look` finds what it looks for, at most so long.
@@ -27,7 +26,7 @@ impl World {
         millis: u64,
         mut look: impl FnMut(&mut Self) -> Option<T>,
     ) -> T {
-        let until = self.clock.now().time.plus(millis);
+        let until = self.agenda.now().plus(millis);
         self.arrive();
         loop {
             if let Some(found) = look(self) {
@@ -44,14 +43,14 @@ impl World {
         let Some((time, turn)) = self.next().filter(|(time, _)| *time <= until) else {
             return false;
         };
-        if time > self.clock.now().time {
+        if time > self.agenda.now() {
             self.happened = 0;
         }
         self.happened += 1;
         if self.happened > HAPPENINGS_MAX {
             self.fail("time to go on", "a moment that never ends");
         }
-        self.clock.advance_to(time);
+        self.agenda.advance_to(time);
         if turn == Turn::Tick {
             self.feed(Input::Tick);
         } else {
@@ -62,7 +61,7 @@ impl World {
 
     /// When and in which turn the next thing happens, the hub's deadlines among them.
     fn next(&self) -> Option<(Time, Turn)> {
-        let now = self.clock.now().time;
+        let now = self.agenda.now();
         let tick = self.hub.next_deadline();
         let tick = tick.map(|time| (time.max(now), Turn::Tick));
         self.agenda.next().into_iter().chain(tick).min()
@@ -70,7 +69,7 @@ impl World {
 
     /// Lets in what arrives at the hub now, and nothing else yet.
     pub(super) fn arrive(&mut self) {
-        let now = (self.clock.now().time, Turn::Arrive);
+        let now = (self.agenda.now(), Turn::Arrive);
         while self.agenda.next().is_some_and(|next| next <= now) {
             self.happen();
         }
@@ -142,7 +141,7 @@ impl World {
     /// Puts what a client does on its way to the hub, in order.
     pub(super) fn send_to_hub(&mut self, id: LinkId, happening: Happening) {
         let latency = self.random.within(&self.latency_ms);
-        let now = self.clock.now().time;
+        let now = self.agenda.now();
         let link = self.link(id);
         link.last_to_hub = link.last_to_hub.max(now.plus(latency));
         let at = link.last_to_hub;
@@ -152,7 +151,7 @@ impl World {
 
     pub(super) fn send_to_client(&mut self, id: LinkId, parcel: Parcel) {
         let latency = self.random.within(&self.latency_ms);
-        let now = self.clock.now().time;
+        let now = self.agenda.now();
         let link = self.link(id);
         link.last_to_client = link.last_to_client.max(now.plus(latency));
         let at = link.last_to_client;
@@ -161,7 +160,7 @@ impl World {
     }
 
     fn open_at_hub(&mut self, id: LinkId, handshake: &Handshake) {
-        let now = self.clock.now();
+        let now = self.now();
         let claims = handshake.claims(now.wall.as_unix_millis());
         let principal = claims
             .filter(|_| !handshake.token_later)
@@ -185,7 +184,7 @@ impl World {
 
     /// Gives the hub an input, and carries out what it asks for.
     pub(super) fn feed(&mut self, input: Input) {
-        let now = self.clock.now();
+        let now = self.now();
         if let Input::Fetched {
             result: Ok(fetched),
             ..
@@ -219,7 +218,7 @@ impl World {
                     }
                 }
                 Effect::Verify { conn, token } => {
-                    let result = verify(&token, self.clock.now().wall);
+                    let result = verify(&token, self.now().wall);
                     self.feed(Input::Verified { conn, result });
                 }
                 Effect::Drop(conn) => {
@@ -253,7 +252,7 @@ impl World {
     }
 
     fn schedule_write(&mut self, id: LinkId) {
-        let now = self.clock.now().time;
+        let now = self.agenda.now();
         if !std::mem::replace(&mut self.link(id).writing, true) {
             self.agenda.put(now, Turn::Write, Happening::Write(id));
         }
@@ -281,7 +280,7 @@ impl World {
 
     fn pull(&mut self, id: LinkId) -> Option<Parcel> {
         let parcel = match self.link(id).peer {
-            Peer::Connection(conn) => match self.hub.pull(self.clock.now(), conn) {
+            Peer::Connection(conn) => match self.hub.pull(self.now(), conn) {
                 Pull::Frame(frame) => Some(Parcel::Frame(frame)),
                 Pull::Ping => Some(Parcel::Ping),
                 Pull::Close { code, reason } => Some(Parcel::Close { code, reason }),

@@ -1,7 +1,6 @@
 //! What the store does for the hub, and what becomes of both when the process ends.
 
-use super::{Happening, World};
-use crate::agenda::Turn;
+use super::{Happening, Turn, World};
 use crate::link::{LinkId, Parcel, Peer};
 use crate::observation::Observed;
 use crate::store::{Rows, SimStore};
@@ -190,7 +189,7 @@ impl World {
             };
             self.sim_store().order_commit(changes);
             let result = self.sim_store().answer_commit();
-            self.hub.handle(self.clock.now(), Input::Committed(result));
+            self.hub.handle(self.now(), Input::Committed(result));
         }
     }
 
@@ -223,7 +222,7 @@ impl World {
     fn put_work(&mut self, latency_ms: std::ops::RangeInclusive<u64>, does: Work, answers: Work) {
         let latency = self.random.within(&latency_ms);
         let moment = self.random.within(&(0..=latency));
-        let now = self.clock.now().time;
+        let now = self.agenda.now();
         for (after, work) in [(moment, does), (latency, answers)] {
             let happening = Happening::Store(self.life, work);
             self.agenda.put(now.plus(after), Turn::Arrive, happening);

@@ -1,12 +1,11 @@
 //! How what the hub has for its connections is written: each in its turn, as much as its socket takes.
 
-use crate::marks::sim_reached;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use fanfare_core::{CloseCode, Now, Pull};
+use fanfare_core::{CloseCode, Now, Pull, sim_reached};
 use futures::io::AsyncWrite;
 use smol::future::yield_now;
 
