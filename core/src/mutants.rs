@@ -70,6 +70,8 @@ mutants! {
     StoredIdsForgotten "stored_ids_forgotten": "ids in the store are not looked at",
     StoredCursorsForgotten "stored_cursors_forgotten": "devices in the store are not looked at",
     StoredUnreadForgotten "stored_unread_forgotten": "what the store has as unread is not looked at",
+    ResumesTooLate "resumes_too_late": "the client that ships comes back from behind the next event",
+    GapKeptBack "gap_kept_back": "the client that ships does not hand a gap on",
     TokenNeverEnds "token_never_ends": "a connection outlives its token",
     EvictionToldLate "eviction_told_late": "members of a room that was put out of memory are told after the event that put it out",
     PingsUnanswered "pings_unanswered": "the `ping` operation has no reply",

@@ -18,6 +18,7 @@ use crate::machine::{BEGINNING, credentials};
 use crate::net::{Net, Node};
 use crate::oracle;
 use crate::plan::{self, Endpoint, Since};
+use crate::shipped;
 use crate::wire::{Frame, Wire};
 
 /// Milliseconds for a connection, a handshake and a message that has to leave.
@@ -135,6 +136,9 @@ pub(crate) async fn run(
     is_direct: bool,
     commands: Receiver<Command>,
 ) {
+    if about.shipped && !is_direct {
+        return shipped::run(net, number, about, commands).await;
+    }
     let Ok(credentials) = credentials() else {
         return;
     };
@@ -572,29 +576,8 @@ impl Device {
 
     /// A new token, which is about to be shown.
     fn token(&self, conn: Conn, reference: &str) -> String {
-        let now_ms = BEGINNING.as_unix_millis() + self.net.now().as_millis();
-        let exp = (now_ms + self.token.for_ms) / 1_000;
-        let tasks = self.token.tasks.as_ref();
-        let rooms = tasks.map(|tasks| {
-            let rooms = tasks.iter().map(|number| format!("task:{}", task(*number)));
-            rooms.collect()
-        });
-        self.net.observe(Seen::Shows {
-            conn,
-            reference: reference.to_owned(),
-            token: Rights {
-                ends_ms: exp * 1_000,
-                tasks: rooms,
-            },
-        });
-        let grant = tasks.map_or(TaskGrant::All, |tasks| {
-            let mut tasks: Vec<TaskId> = tasks.iter().map(|number| task(*number)).collect();
-            tasks.sort_unstable();
-            TaskGrant::Only(tasks)
-        });
-        let exp = exp + self.net.ahead_ms() / 1_000;
-        let claims = Claims::new(UserId::new(self.about.user), exp, grant);
-        self.credentials.issue(&claims)
+        let (user, wants) = (self.about.user, &self.token);
+        issue(&self.net, &self.credentials, user, wants, conn, reference)
     }
 
     /// Says a text. Whether it left.
@@ -745,6 +728,39 @@ impl Device {
         self.places
             .insert(room.to_owned(), (epoch.to_owned(), place));
     }
+}
+
+/// Makes a token, which is about to be shown.
+pub(crate) fn issue(
+    net: &Net,
+    credentials: &Credentials,
+    user: u64,
+    wants: &plan::Token,
+    conn: Conn,
+    reference: &str,
+) -> String {
+    let now_ms = BEGINNING.as_unix_millis() + net.now().as_millis();
+    let exp = (now_ms + wants.for_ms) / 1_000;
+    let tasks = wants.tasks.as_ref();
+    let rooms = tasks.map(|tasks| {
+        let rooms = tasks.iter().map(|number| format!("task:{}", task(*number)));
+        rooms.collect()
+    });
+    net.observe(Seen::Shows {
+        conn,
+        reference: reference.to_owned(),
+        token: Rights {
+            ends_ms: exp * 1_000,
+            tasks: rooms,
+        },
+    });
+    let grant = tasks.map_or(TaskGrant::All, |tasks| {
+        let mut tasks: Vec<TaskId> = tasks.iter().map(|number| task(*number)).collect();
+        tasks.sort_unstable();
+        TaskGrant::Only(tasks)
+    });
+    let exp = exp + net.ahead_ms() / 1_000;
+    credentials.issue(&Claims::new(UserId::new(user), exp, grant))
 }
 
 /// When to come back, by what the server said: its goodbye, or the close code alone.

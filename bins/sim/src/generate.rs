@@ -10,6 +10,7 @@ use crate::plan::{
     Bounds, Device, Endpoint, FORMAT, Fault, Kind, Network, Plan, Setting, Since, Step, Target,
     Timed, Token,
 };
+use crate::shipped;
 
 /// Milliseconds of the first phase.
 const FAULTS_MS: u64 = 10 * 60_000;
@@ -58,6 +59,7 @@ pub(crate) fn generate(seed: u64) -> Plan {
         world.store = disk::keeping(seed);
         disk::faults(seed, &world, &mut steps);
     }
+    shipped::choose(seed, &mut world);
     Plan {
         format: FORMAT,
         seed,
@@ -79,6 +81,7 @@ fn member(random: &mut Rng, number: usize) -> Device {
         name: (random.u8(..8) == 0).then(|| format!("device{}", number % 8)),
         endpoint: Endpoint::Chat { task: 0 },
         given_up: random.u8(..50) == 0,
+        shipped: false,
     }
 }
 
@@ -120,6 +123,7 @@ fn setting(random: &mut Rng) -> Setting {
             Endpoint::Notifications {}
         },
         given_up: false,
+        shipped: false,
     });
     let mut devices: Vec<Device> = devices.collect();
     // The others must not notice.

@@ -28,6 +28,18 @@ pub(crate) struct Rights {
     pub(crate) tasks: Option<Vec<String>>,
 }
 
+/// What a client that ships tells its user.
+#[derive(Debug, Clone)]
+pub(crate) enum Tells {
+    /// A new one was made, to begin at these positions.
+    Begins(Vec<(String, Place)>),
+    Message(Value),
+    /// Its connection is lost, or it did not come back; it tries again after so many milliseconds.
+    Lost(u64),
+    /// It is no more.
+    Ends,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
     /// A client is about to show a token: in the message of this reference, or in the handshake.
@@ -63,6 +75,11 @@ pub(crate) enum Seen {
     Said {
         conn: Conn,
         text: String,
+    },
+    /// A client that ships tells its user something.
+    Client {
+        device: usize,
+        tells: Tells,
     },
     /// The connection is over for the client: by a close frame with this code, or without one.
     Closed {
@@ -139,7 +156,7 @@ impl Seen {
             | Self::Closed { conn, .. }
             | Self::Shows { conn, .. }
             | Self::Leaves { conn } => Some(conn.device),
-            Self::Refused { device, .. } => Some(*device),
+            Self::Refused { device, .. } | Self::Client { device, .. } => Some(*device),
             Self::Garbled { conn, .. } => match conn {
                 Some(conn) => Some(conn.device),
                 None => None,
@@ -183,6 +200,24 @@ impl fmt::Display for Observation {
                     .collect();
                 write!(f, "{conn} of user {user} opens {}", since.join(","))
             }
+            Seen::Client { device, tells } => match tells {
+                Tells::Begins(since) => {
+                    let since = since.iter();
+                    let since = since.map(|(room, at)| format!(" {room}@{}:{}", at.epoch, at.seq));
+                    let since: String = since.collect();
+                    write!(f, "the client of device {device} begins{since}")
+                }
+                Tells::Message(frame) => {
+                    write!(f, "the client of device {device} hands on {frame}")
+                }
+                Tells::Lost(wait) => {
+                    write!(
+                        f,
+                        "the client of device {device} lost its connection, and waits {wait} ms"
+                    )
+                }
+                Tells::Ends => write!(f, "the client of device {device} ends"),
+            },
             Seen::Refused { device, status } => write!(f, "device {device} is refused: {status}"),
             Seen::Received { conn, frame } => write!(f, "{conn} <- {frame}"),
             Seen::Garbled {

@@ -9,6 +9,7 @@ mod answers;
 mod devices;
 mod ends;
 mod form;
+mod handed;
 mod inbox;
 mod known;
 mod logs;
@@ -88,6 +89,7 @@ impl Oracles {
             Box::<answers::Answered>::default(),
             Box::<ends::NotDelayed>::default(),
             Box::<ends::Drained>::default(),
+            Box::<handed::HandedOn>::default(),
             Box::<restarts::Epochs>::default(),
             Box::<restarts::NotKept>::default(),
         ];
@@ -180,7 +182,7 @@ mod timed;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{Conn, Place, Rights};
+    use crate::history::{Conn, Place, Rights, Tells};
     use serde_json::json;
 
     pub(super) const ROOM: &str = "user:7";
@@ -385,6 +387,43 @@ mod tests {
         [before, vec![comes], after.collect()].concat()
     }
 
+    /// To the one whose client is the one that ships.
+    fn tells(tells: Tells) -> Seen {
+        Seen::Client { device: 0, tells }
+    }
+
+    fn hands(seen: Seen) -> Seen {
+        match seen {
+            Seen::Received { frame, .. } => tells(Tells::Message(frame)),
+            other => other,
+        }
+    }
+
+    fn lost() -> Seen {
+        tells(Tells::Lost(0))
+    }
+
+    /// A client that ships is welcomed, and an event comes.
+    fn ships(then: Vec<Seen>) -> Vec<Seen> {
+        let before = vec![
+            Seen::Started,
+            tells(Tells::Begins(Vec::new())),
+            opened(None),
+            welcome("e", 0, None),
+            hands(welcome("e", 0, None)),
+            publishing(1, 1),
+            published(1, 1, false),
+            event(1, "p1"),
+        ];
+        [before, then].concat()
+    }
+
+    #[test]
+    fn a_client_that_ships_may_keep_doubles_back() {
+        let all = vec![hands(event(1, "p1")), found(1, &["p1"]), inbox(1, 1)];
+        assert_eq!(judged(ships(all)), None);
+    }
+
     #[expect(clippy::too_many_lines, reason = "a table")]
     #[test]
     fn each_oracle_complains_of_a_history_that_breaks_its_promise() {
@@ -510,6 +549,18 @@ mod tests {
                     },
                 ]),
             ),
+            ("handed_on", ships(vec![hands(event(2, "p2"))])),
+            ("handed_on", ships(vec![lost(), hands(event(1, "p1"))])),
+            (
+                "handed_on",
+                ships(vec![hands(event(1, "p1")), hands(event(1, "p1"))]),
+            ),
+            (
+                "handed_on",
+                ships(vec![hands(event(1, "p1")), hands(event(3, "p3"))]),
+            ),
+            ("handed_on", ships(vec![lost()])),
+            ("handed_on", ships(vec![])),
             ("same_moment", told_another_state()),
             ("offline", comes_back(vec![welcome("e", 3, None)])),
             (

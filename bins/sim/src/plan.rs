@@ -80,6 +80,9 @@ pub(crate) struct Device {
     /// Whether it never reads again after the faults' end. All others must not notice.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) given_up: bool,
+    /// Whether its client is the one that ships, where there are bytes.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) shipped: bool,
 }
 
 impl Device {

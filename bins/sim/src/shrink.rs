@@ -206,12 +206,16 @@ impl Shrinker<'_> {
 
     /// A network and bounds that explain nothing, if they have nothing to do with it.
     fn world(&mut self) {
-        let changes: [&dyn Fn(&mut Plan); 9] = [
+        let changes: [&dyn Fn(&mut Plan); 10] = [
             &|plan| plan.world.direct = true,
             &|plan| plan.world.rolls = false,
             &|plan| {
                 let devices = plan.world.devices.iter_mut();
                 devices.for_each(|device| device.given_up = false);
+            },
+            &|plan| {
+                let devices = plan.world.devices.iter_mut();
+                devices.for_each(|device| device.shipped = false);
             },
             &|plan| plan.world.network = Network::CALM,
             &|plan| plan.world.network.latency_ms = Network::CALM.latency_ms,

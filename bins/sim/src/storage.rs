@@ -127,6 +127,7 @@ impl Machine {
     /// The same, with all of the machine.
     pub(crate) fn lose_power(&self, crash: Crash) {
         self.crash(crash);
+        self.disk.borrow().lose_memory();
         self.boot.set(self.boot.get() + 1);
         // The file that says so is in the system's memory only; another boot says it too.
         self.in_doubt.set(false);

@@ -430,6 +430,7 @@ mod tests {
             name: Some("phone".to_owned()),
             endpoint: Endpoint::Notifications {},
             given_up: false,
+            shipped: false,
         };
         plan.world.devices = vec![phone];
         let (device, publisher) = (0, 0);

@@ -112,6 +112,9 @@ pub(crate) fn promise(oracle: &str) -> &'static str {
         "drained" => {
             "who is there when a server drains is told when to come back, and all are gone in time"
         }
+        "handed_on" => {
+            "a client that ships hands on all that comes, once and in order, and tells each loss"
+        }
         "epochs" => {
             "a durable room goes on in its epoch; a relaxed one begins a new one after a loss of power"
         }

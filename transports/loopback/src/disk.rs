@@ -242,6 +242,24 @@ impl Disk {
         self.state().sync_ms = millis;
     }
 
+    /// The machine loses what its system holds: what a failed fsync was for is no longer read.
+    pub fn lose_memory(&self) {
+        let mut state = self.state();
+        let State {
+            bytes,
+            durable,
+            orphans,
+            ..
+        } = &mut *state;
+        for block in std::mem::take(orphans) {
+            let from = place(block * BLOCK);
+            let to = (from + place(BLOCK)).min(durable.len());
+            if let Some(there) = durable.get(from..to) {
+                put(bytes, from, there);
+            }
+        }
+    }
+
     /// Milliseconds until all is done that it was told.
     #[must_use]
     pub fn busy_ms(&self) -> u64 {

@@ -12,7 +12,7 @@ use redb::{
 };
 
 use crate::batch::Batch;
-use crate::disk::{Backend, Device, Disk, Frozen};
+use crate::disk::{Backend, Device, Disk, Frozen, cause};
 use crate::error::Error;
 use crate::file::{Named, Place, place, publish};
 use crate::layout::{FORMAT, Kind, Layout};
@@ -171,8 +171,16 @@ impl Engine {
         }
         match engine.commit(&found.changes, found.last) {
             Ok(tables) => engine.view.applied(tables),
-            // A store on a full disk can be read.
-            Err(Error::Full { .. }) => engine.view.found(found.changes),
+            // A store on a full disk can be read: nothing of it that a loss of power could take.
+            Err(Error::Full { .. }) => {
+                log::make_safe(&engine.device).map_err(|error| match cause("write", &error) {
+                    Frozen::Full => Error::Full {
+                        file: engine.file.clone(),
+                    },
+                    _ => Error::io(&engine.file, "write the log", error),
+                })?;
+                engine.view.found(found.changes);
+            }
             Err(error) => return Err(error),
         }
         Ok(engine)

@@ -8,6 +8,8 @@
 //! record's number, its own place in the record, and a CRC-32, also where no record was yet. So an unfinished write (some of
 //! its sectors are still what was there before) can be told from damage (a sector that nobody wrote, zeros among them).
 
+use std::io;
+
 use fanfare_core::sim_reached;
 
 use crate::batch::{Batch, Change, KEY_MAX, VALUE_MAX};
@@ -147,6 +149,18 @@ pub(crate) fn recover(device: &Device, applied: Number) -> Result<Found, Problem
         return Err(Problem::Damaged(what));
     }
     Ok(found)
+}
+
+/// Writes the log as it is read, and returns when it is on disk: what the process before wrote may be with the system only, or
+/// nowhere else after an fsync that failed.
+pub(crate) fn make_safe(device: &Device) -> io::Result<()> {
+    for number in [0, 1] {
+        let mut bytes = vec![0; usize::try_from(device.layout().half()).unwrap_or(usize::MAX)];
+        let at = device.layout().half_at(number);
+        device.read_log(at, &mut bytes)?;
+        device.write_log(at, &bytes)?;
+    }
+    device.sync_log()
 }
 
 /// The bytes of one of the two halves.

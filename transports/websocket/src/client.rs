@@ -12,6 +12,7 @@ mod error;
 mod message;
 mod op;
 mod opening;
+mod platform;
 mod publication;
 mod resume;
 mod stream;
@@ -29,4 +30,6 @@ pub use message::{
 };
 pub use op::Op;
 pub use opening::{Client, Timeouts};
+pub use platform::{Native, Platform};
 pub use publication::{Receipt, RoomReceipt, fresh_id};
+pub use stream::Stream;

@@ -42,7 +42,7 @@ impl fmt::Debug for Secret {
 pub enum Access {
     /// One token, or for the bus an API key.
     Fixed(Secret),
-    /// Called before each attempt to connect.
+    /// Called in each attempt to connect, once the server is reached.
     Fresh(Box<dyn FnMut() -> Secret + Send>),
 }
 

@@ -13,8 +13,8 @@ use serde::Deserialize;
 use smol_hyper::rt::FuturesIo;
 
 use super::backoff::{self, Backoff};
+use super::platform::{Native, reach, within};
 use super::publication::{self, Receipt};
-use super::stream::{Stream, within};
 use super::{Error, Problem, Secret, Server, Timeouts, fresh_id};
 
 /// Bytes of an answer that are read at most.
@@ -219,7 +219,7 @@ impl Api {
             })?;
             read(&server, response).await
         };
-        let outcome = within(&server, "answer", limit, exchange).await;
+        let outcome = within(&Native::default(), &server, "answer", limit, exchange).await;
         let (status, retry_after, body) = outcome.map_err(|error| Failure { error, unseen })?;
         // Only a connection whose answer was read to its end can bear another request.
         self.connection = Some(sender);
@@ -255,7 +255,7 @@ impl Api {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Error> {
-        let stream = Stream::connect(&self.server, self.timeouts.connect).await?;
+        let stream = reach(&Native::default(), &self.server, self.timeouts.connect).await?;
         let (sender, connection) = http1::handshake(FuturesIo::new(stream))
             .await
             .map_err(|error| broken(&self.server, error))?;

@@ -1,7 +1,7 @@
 //! A WebSocket that comes back by itself.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_tungstenite::tungstenite::{self, Message as Frame};
 use fanfare_core::{Endpoint, Position, RoomId};
@@ -12,7 +12,7 @@ use super::backoff::Backoff;
 use super::message::{Message, Notice};
 use super::op::Op;
 use super::opening::{Client, Socket};
-use super::stream::within;
+use super::platform::{Native, Platform, within};
 use super::verdict::End;
 
 /// A connection that lasted this long was a good one: the next loss starts with short waits again.
@@ -49,30 +49,30 @@ pub enum Incoming {
 ///
 /// Holds no more than one message and the bounded buffers of the socket: who does not call
 /// [`next`](Self::next) lets the server notice, which then closes with 4008 and tells a gap.
-pub struct Connection {
-    client: Client,
+pub struct Connection<P: Platform = Native> {
+    client: Client<P>,
     backoff: Backoff,
-    state: State,
+    state: State<P>,
 }
 
-enum State {
-    Live(Box<Live>),
-    Waiting(Instant),
+enum State<P: Platform> {
+    Live(Box<Live<P>>),
+    /// Until then.
+    Waiting(Duration),
 }
 
-struct Live {
-    socket: Socket,
-    opened: Instant,
-    heard: Instant,
+struct Live<P: Platform> {
+    socket: Socket<P>,
+    opened: Duration,
+    heard: Duration,
     heartbeat: Duration,
     /// Rooms to join again, from where this client was; each stays until it is sent.
     rejoin: VecDeque<Op>,
     end: End,
 }
 
-impl Live {
-    fn new(socket: Socket) -> Self {
-        let now = Instant::now();
+impl<P: Platform> Live<P> {
+    fn new(socket: Socket<P>, now: Duration) -> Self {
         let heartbeat = Duration::from_millis(HEARTBEAT_MS);
         Self {
             socket,
@@ -85,7 +85,7 @@ impl Live {
     }
 
     /// The next text frame; `Ok(None)` where the connection ended.
-    async fn frame(&mut self, client: &Client) -> Result<Option<String>, Error> {
+    async fn frame(&mut self, client: &Client<P>) -> Result<Option<String>, Error> {
         while let Some(op) = self.rejoin.front() {
             let text = serde_json::to_string(op).unwrap_or_default();
             send(&mut self.socket, client, text).await?;
@@ -96,10 +96,14 @@ impl Live {
                 .heartbeat
                 .saturating_mul(2)
                 .saturating_add(SILENCE_GRACE);
-            let left = limit.saturating_sub(self.heard.elapsed());
-            let read = within(&client.server, "say anything", left, async {
-                Ok(self.socket.next().await)
-            })
+            let left = limit.saturating_sub(client.platform.now().saturating_sub(self.heard));
+            let read = within(
+                &client.platform,
+                &client.server,
+                "say anything",
+                left,
+                async { Ok(self.socket.next().await) },
+            )
             .await;
             let Ok(read) = read else {
                 return Err(Error::TimedOut {
@@ -108,7 +112,7 @@ impl Live {
                     limit,
                 });
             };
-            self.heard = Instant::now();
+            self.heard = client.platform.now();
             match read {
                 Some(Ok(Frame::Text(text))) => return Ok(Some(text.as_str().to_owned())),
                 Some(Ok(Frame::Close(close))) => {
@@ -137,8 +141,13 @@ impl Live {
     }
 }
 
-async fn send(socket: &mut Socket, client: &Client, text: String) -> Result<(), Error> {
+async fn send<P: Platform>(
+    socket: &mut Socket<P>,
+    client: &Client<P>,
+    text: String,
+) -> Result<(), Error> {
     within(
+        &client.platform,
         &client.server,
         "take a message",
         client.timeouts.handshake,
@@ -153,12 +162,13 @@ async fn send(socket: &mut Socket, client: &Client, text: String) -> Result<(), 
     .await
 }
 
-impl Connection {
-    pub(crate) fn new(client: Client, socket: Socket) -> Self {
+impl<P: Platform> Connection<P> {
+    pub(crate) fn new(client: Client<P>, socket: Socket<P>) -> Self {
+        let live = Live::new(socket, client.platform.now());
         Self {
             client,
             backoff: Backoff::default(),
-            state: State::Live(Box::new(Live::new(socket))),
+            state: State::Live(Box::new(live)),
         }
     }
 
@@ -184,9 +194,12 @@ impl Connection {
                 },
                 State::Waiting(until) => *until,
             };
-            async_io::Timer::at(until).await;
+            self.client.platform.sleep_until(until).await;
             match self.client.open().await {
-                Ok(socket) => self.state = State::Live(Box::new(Live::new(socket))),
+                Ok(socket) => {
+                    let live = Live::new(socket, self.client.platform.now());
+                    self.state = State::Live(Box::new(live));
+                }
                 Err(error) => return self.lost(error),
             }
         }
@@ -221,17 +234,20 @@ impl Connection {
         // The bus is live only and names every room there is: nothing to resume from.
         let is_new =
             matches!(self.client.endpoint, Endpoint::Bus(_)) || self.client.resume.take(&message);
-        Ok(is_new.then_some(message))
+        let is_gap =
+            matches!(&message, Message::System(system) if matches!(system.notice, Notice::Gap(_)));
+        let is_kept_back = is_gap && fanfare_core::planted!(GapKeptBack);
+        Ok((is_new && !is_kept_back).then_some(message))
     }
 
     fn lost(&mut self, error: Error) -> Result<Incoming, Error> {
         if !error.is_temporary() {
             return Err(error);
         }
-        let random = fastrand::f64();
+        let (now, random) = (self.client.platform.now(), self.client.platform.random());
         let wait = match &self.state {
             State::Live(live) => {
-                if live.opened.elapsed() >= GOOD_AFTER {
+                if now.saturating_sub(live.opened) >= GOOD_AFTER {
                     self.backoff.reset();
                 }
                 live.end.wait(&mut self.backoff, random)
@@ -243,7 +259,7 @@ impl Connection {
                     .map_or(own, |asked| asked.saturating_add(own))
             }
         };
-        self.state = State::Waiting(Instant::now() + wait);
+        self.state = State::Waiting(now.saturating_add(wait));
         Ok(Incoming::Lost { error, wait })
     }
 
@@ -285,10 +301,9 @@ impl Connection {
                     while let Some(Ok(_)) = live.socket.next().await {}
                 }
             };
-            smol::future::or(done, async {
-                async_io::Timer::after(CLOSE_WAIT).await;
-            })
-            .await;
+            let platform = &self.client.platform;
+            let until = platform.now().saturating_add(CLOSE_WAIT);
+            smol::future::or(done, platform.sleep_until(until)).await;
         }
     }
 }

@@ -14,14 +14,14 @@ use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 
 use super::api::retry_after;
 use super::connection::Connection;
+use super::platform::{Native, Platform, reach, within};
 use super::resume::Resume;
-use super::stream::{Stream, within};
 use super::{Access, Error, Problem, Secret, Server};
 
 /// Bytes of one message of the server.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-pub(crate) type Socket = WebSocketStream<Stream>;
+pub(crate) type Socket<P> = WebSocketStream<<P as Platform>::Stream>;
 
 /// How long the server may take.
 ///
@@ -66,7 +66,8 @@ impl Default for Timeouts {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Client {
+pub struct Client<P: Platform = Native> {
+    pub(crate) platform: P,
     pub(crate) server: Server,
     pub(crate) endpoint: Endpoint,
     access: Access,
@@ -79,8 +80,17 @@ impl Client {
     /// A client of one endpoint.
     #[must_use]
     pub fn new(server: Server, endpoint: Endpoint, access: Access) -> Self {
+        Self::on(Native::default(), server, endpoint, access)
+    }
+}
+
+impl<P: Platform> Client<P> {
+    /// The same in another world than this machine's.
+    #[must_use]
+    pub fn on(platform: P, server: Server, endpoint: Endpoint, access: Access) -> Self {
         let timeouts = Timeouts::default();
         Self {
+            platform,
             server,
             endpoint,
             access,
@@ -116,7 +126,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Refused`] with the server's reason, [`Error::Unreachable`], [`Error::TimedOut`].
-    pub async fn connect(mut self) -> Result<Connection, Error> {
+    pub async fn connect(mut self) -> Result<Connection<P>, Error> {
         let socket = self.open().await?;
         Ok(Connection::new(self, socket))
     }
@@ -167,9 +177,10 @@ impl Client {
             .filter(move |(room, _)| is_own(room))
     }
 
-    pub(crate) async fn open(&mut self) -> Result<Socket, Error> {
+    pub(crate) async fn open(&mut self) -> Result<Socket<P>, Error> {
+        let stream = reach(&self.platform, &self.server, self.timeouts.connect).await?;
+        // Made when it can be shown: one that is made before may run out on the way.
         let secret = self.access.secret();
-        let stream = Stream::connect(&self.server, self.timeouts.connect).await?;
         let request = self.request(&secret)?;
         let config = WebSocketConfig::default()
             .read_buffer_size(16 * 1024)
@@ -177,6 +188,7 @@ impl Client {
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
             .max_write_buffer_size(MESSAGE_BYTES_MAX);
         within(
+            &self.platform,
             &self.server,
             "answer the handshake",
             self.timeouts.handshake,

@@ -54,7 +54,7 @@ impl Resume {
                     *room,
                     Position {
                         epoch: place.epoch.clone(),
-                        seq: place.seq?,
+                        seq: resumed(place.seq?),
                     },
                 ))
             })
@@ -127,7 +127,8 @@ impl Resume {
                     seq: None,
                 };
             }
-            place.seq = place.seq.max(to);
+            // Also back: a position beyond the last event is none, and what comes is no double.
+            place.seq = to.or(place.seq);
         }
     }
 
@@ -161,6 +162,11 @@ impl Resume {
         }
         true
     }
+}
+
+/// What is named for a position.
+fn resumed(seq: Seq) -> Seq {
+    Seq::new(seq.number() + u64::from(fanfare_core::planted!(ResumesTooLate))).unwrap_or(seq)
 }
 
 #[cfg(test)]
@@ -271,6 +277,21 @@ mod tests {
             r#"{"room":"user:7","epoch":"f","from":1,"to":2,"reason":"epoch"}"#,
         ));
         assert_eq!(positions(&resume), "user:7@f:2");
+        assert!(resume.take(&event("a", r#"{"user:7":3}"#)));
+    }
+
+    #[test]
+    fn a_position_of_the_future_hides_nothing_once_the_gap_is_told() {
+        let mut resume = Resume::new(vec![("user:7".parse().unwrap(), "e:30".parse().unwrap())]);
+        resume.take(&system(
+            "welcome",
+            r#"{"rooms":{"user:7":{"epoch":"e","seq":2,"recovered":false}}}"#,
+        ));
+        resume.take(&system(
+            "gap",
+            r#"{"room":"user:7","epoch":"e","from":1,"to":2,"reason":"epoch"}"#,
+        ));
+        assert_eq!(positions(&resume), "user:7@e:2");
         assert!(resume.take(&event("a", r#"{"user:7":3}"#)));
     }
 

@@ -3,32 +3,26 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::io::{AsyncRead, AsyncWrite};
 use smol::net::TcpStream;
 
 use super::{Error, Server};
 
-/// Ends `work` with [`Error::TimedOut`] where it takes longer than `limit`.
-pub(crate) async fn within<T>(
-    server: &Server,
-    what: &'static str,
-    limit: Duration,
-    work: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Error> {
-    smol::future::or(work, async {
-        async_io::Timer::after(limit).await;
-        Err(Error::TimedOut {
-            server: server.to_string(),
-            what,
-            limit,
-        })
-    })
-    .await
-}
+/// A connection of [`Native`](super::Native).
+///
+/// ```
+/// use fanfare_websocket::client::{Native, Platform, Stream};
+/// # async fn example() -> Result<(), fanfare_websocket::client::Error> {
+/// let stream: Stream = Native::default().connect(&"http://127.0.0.1:8080".parse()?).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Stream(Inner);
 
-pub(crate) enum Stream {
+#[derive(Debug)]
+enum Inner {
     Plain(TcpStream),
     #[cfg(feature = "tls")]
     Tls(Box<futures_rustls::client::TlsStream<TcpStream>>),
@@ -36,24 +30,21 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// Resolves the name, connects to the first address that answers, and does the TLS handshake where there is one.
-    pub(crate) async fn connect(server: &Server, limit: Duration) -> Result<Self, Error> {
-        within(server, "accept a connection", limit, async {
-            let unreachable = |source| Error::Unreachable {
-                server: server.to_string(),
-                source,
-            };
-            let tcp = TcpStream::connect((server.host.as_str(), server.port))
-                .await
-                .map_err(unreachable)?;
-            // Frames are small and each is awaited by somebody. A socket that can't do this works all the same.
-            let _ = tcp.set_nodelay(true);
-            if server.tls {
-                Self::encrypt(tcp, server).await
-            } else {
-                Ok(Self::Plain(tcp))
-            }
-        })
-        .await
+    pub(crate) async fn connect(server: &Server) -> Result<Self, Error> {
+        let unreachable = |source| Error::Unreachable {
+            server: server.to_string(),
+            source,
+        };
+        let tcp = TcpStream::connect((server.host.as_str(), server.port))
+            .await
+            .map_err(unreachable)?;
+        // Frames are small and each is awaited by somebody. A socket that can't do this works all the same.
+        let _ = tcp.set_nodelay(true);
+        if server.tls {
+            Self::encrypt(tcp, server).await
+        } else {
+            Ok(Self(Inner::Plain(tcp)))
+        }
     }
 
     #[cfg(feature = "tls")]
@@ -89,7 +80,7 @@ impl Stream {
             .connect(name, tcp)
             .await
             .map_err(unreachable)?;
-        Ok(Self::Tls(Box::new(stream)))
+        Ok(Self(Inner::Tls(Box::new(stream))))
     }
 
     #[cfg(not(feature = "tls"))]
@@ -110,10 +101,10 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut self.get_mut().0 {
+            Inner::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Inner::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -124,26 +115,26 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().0 {
+            Inner::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Inner::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().0 {
+            Inner::Plain(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Inner::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_close(cx),
+        match &mut self.get_mut().0 {
+            Inner::Plain(stream) => Pin::new(stream).poll_close(cx),
             #[cfg(feature = "tls")]
-            Self::Tls(stream) => Pin::new(stream).poll_close(cx),
+            Inner::Tls(stream) => Pin::new(stream).poll_close(cx),
         }
     }
 }
