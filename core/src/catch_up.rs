@@ -214,7 +214,7 @@ impl CatchUp {
     pub(crate) fn next(&mut self, bus: &EventBus) -> Next {
         let mut next: Option<(u64, Arc<Entry>)> = None;
         let (mut wanted, mut waits) = (Vec::new(), false);
-        for cursor in &mut self.cursors {
+        for (at, cursor) in self.cursors.iter_mut().enumerate() {
             let position = bus.position(cursor.room);
             if position.epoch != cursor.epoch {
                 let (gap, frame) = protocol::begins_anew(bus, cursor.room);
@@ -241,14 +241,14 @@ impl CatchUp {
                 Some(entry) => Some(entry),
                 None if cursor.after < log.cached_floor() => {
                     waits = true;
-                    if !std::mem::replace(&mut cursor.waits, true) {
-                        sim_reached!("page_wanted");
-                        wanted.push(PageOf {
+                    if !cursor.waits {
+                        let page = PageOf {
                             room: cursor.room,
                             epoch: cursor.epoch.clone(),
                             after: cursor.after,
                             to: log.cached_floor(),
-                        });
+                        };
+                        wanted.push((at, page));
                     }
                     None
                 }
@@ -263,11 +263,18 @@ impl CatchUp {
             }
         }
         if waits {
-            return if wanted.is_empty() {
-                Next::Wait
-            } else {
-                Next::Pages(wanted)
+            if wanted.is_empty() {
+                return Next::Wait;
+            }
+            // Not before: where another room's gap was told first, nobody asks for these yet.
+            let ask = |(at, page): (usize, PageOf)| {
+                sim_reached!("page_wanted");
+                if let Some(cursor) = self.cursors.get_mut(at) {
+                    cursor.waits = true;
+                }
+                page
             };
+            return Next::Pages(wanted.into_iter().map(ask).collect());
         }
         let Some((_, entry)) = next else {
             return Next::Done;

@@ -493,38 +493,57 @@ impl Device {
                 Next::Command(Some(Command::Background { until })) => {
                     net.timeline.sleep_until(until).await;
                 }
-                Next::Command(Some(Command::Garble(how))) => {
-                    let _ = net.within(PATIENCE_MS, held.wire.garble(how)).await;
-                }
-                Next::Command(Some(Command::Chatter(count))) => {
-                    for _ in 0..count {
-                        let ping = json!({"op": "ping", "ref": self.reference()}).to_string();
-                        // What comes of it is read later.
-                        if !self.say(held, ping).await {
-                            lost(None);
-                            return Over::Lost(None);
-                        }
-                    }
-                }
-                Next::Command(Some(Command::HalfClose)) => {
-                    let _ = net.within(PATIENCE_MS, held.wire.half_close()).await;
-                }
                 Next::Command(Some(command)) => {
                     self.note(&command);
                     held.heard = net.now();
-                    let left = if matches!(command, Command::Token(_)) {
-                        self.show(held).await
-                    } else if let Some(text) = self.words(&command) {
-                        self.say(held, text).await
-                    } else {
-                        true
-                    };
-                    if !left {
+                    if !self.act(held, &command).await {
                         lost(None);
                         return Over::Lost(None);
                     }
                 }
             }
+        }
+    }
+
+    /// Does what a command wants of a connection. Whether it left.
+    async fn act(&mut self, held: &mut Held, command: &Command) -> bool {
+        let net = Rc::clone(&self.net);
+        match command {
+            Command::Token(_) => self.show(held).await,
+            Command::Garble(how) => {
+                let _ = net.within(PATIENCE_MS, held.wire.garble(*how)).await;
+                true
+            }
+            Command::HalfClose => {
+                let _ = net.within(PATIENCE_MS, held.wire.half_close()).await;
+                true
+            }
+            Command::Chatter(count) => {
+                for _ in 0..*count {
+                    let ping = json!({"op": "ping", "ref": self.reference()}).to_string();
+                    // What comes of it is read later.
+                    if !self.say(held, ping).await {
+                        return false;
+                    }
+                }
+                true
+            }
+            Command::Connect(_)
+            | Command::Leave { .. }
+            | Command::Join(..)
+            | Command::Part(_)
+            | Command::Ack(_)
+            | Command::Read(_)
+            | Command::Send { .. }
+            | Command::Babble(_)
+            | Command::StopReading
+            | Command::ResumeReading
+            | Command::ReadSlowly { .. }
+            | Command::Background { .. }
+            | Command::Return => match self.words(command) {
+                Some(text) => self.say(held, text).await,
+                None => true,
+            },
         }
     }
 

@@ -195,6 +195,8 @@ impl Person {
             | Command::Read(_)
             | Command::Send { .. }
             | Command::Babble(_)
+            | Command::Garble(_)
+            | Command::Chatter(_)
             | Command::Background { .. }
             | Command::HalfClose
             | Command::Return => {}
@@ -319,7 +321,9 @@ impl Person {
                     self.places = connection.positions();
                     return Over::Again(0);
                 }
-                Err(Ok(Command::Background { for_ms })) => net.sleep_ms(for_ms).await,
+                Err(Ok(Command::Background { until })) => {
+                    net.timeline.sleep_until(until).await;
+                }
                 Err(Ok(command)) => {
                     self.note(&command);
                     self.say(&mut connection, &command).await;
@@ -404,6 +408,8 @@ impl Person {
             }
             Command::Connect(_)
             | Command::Leave { .. }
+            | Command::Garble(_)
+            | Command::Chatter(_)
             | Command::StopReading
             | Command::ResumeReading
             | Command::ReadSlowly { .. }

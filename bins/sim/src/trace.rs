@@ -16,6 +16,7 @@ pub(crate) fn line(names: &Names, it: &Observation) -> String {
     format!("t={time}s {}", names.shorten(&words(names, &it.seen)))
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn words(names: &Names, seen: &Seen) -> String {
     match seen {
         Seen::Opened { conn, since, .. } => {

@@ -8,6 +8,7 @@ use crate::frame::Frame;
 use crate::ids::{ConnId, RoomId, Seq};
 use crate::protocol;
 use crate::session::{Session, State};
+use crate::sim_reached;
 use crate::subscriptions::Delivery;
 use crate::time::Now;
 

@@ -369,7 +369,7 @@ impl State {
         for pending in failed {
             match pending {
                 Pending::Write(at, data) => self.orphans.extend(blocks(at, data.len())),
-                other => self.pending.push(other),
+                other @ (Pending::SetLen(_) | Pending::Sync(_)) => self.pending.push(other),
             }
         }
     }

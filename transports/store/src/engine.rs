@@ -177,7 +177,9 @@ impl Engine {
                     Frozen::Full => Error::Full {
                         file: engine.file.clone(),
                     },
-                    _ => Error::io(&engine.file, "write the log", error),
+                    Frozen::ReadOnly | Frozen::Failed(_) => {
+                        Error::io(&engine.file, "write the log", error)
+                    }
                 })?;
                 engine.view.found(found.changes);
             }

@@ -7,7 +7,7 @@
     reason = "what fails here fails a test"
 )]
 
-use fanfare_loopback::{Crash, Disk, DiskOp};
+use fanfare_loopback::{Crash, Disk, DiskFault, DiskOp};
 use fanfare_store::{
     Batch, Completion, Durability, Error, KeyRange, Options, Read, Steps, Store, Table,
 };
@@ -54,6 +54,37 @@ fn the_same_steps_write_the_same_bytes() {
     let (one, other) = (run(), run());
     assert!(one.len() > 200, "{}", one.len());
     assert!(one == other);
+}
+
+fn rows(store: &Store, steps: &mut Steps) -> usize {
+    let read = store.read(Read::new(Table::Rooms, KeyRange::all()));
+    assert!(steps.read());
+    answered(read).unwrap().unwrap().rows.len()
+}
+
+/// A process ends when a commit of it is with the system only, and the next one finds no space to bring that to the tables.
+#[test]
+fn what_is_read_while_the_disk_is_full_is_still_there_when_the_power_went() {
+    let disk = empty(&small());
+    let (store, mut steps) = open(&disk, &small());
+    disk.fail(Some((DiskFault::Sync, 0)));
+    let mut batch = Batch::new();
+    batch.put(Table::Rooms, b"task:7", *b"head 1");
+    let commit = store.commit(batch);
+    assert!(steps.write() && steps.answer());
+    assert!(answered(commit).unwrap().is_err());
+    drop((store, steps));
+
+    let disk = disk.crash(Crash::Kept, 1);
+    disk.space(Some(disk.used()));
+    let (store, mut steps) = open(&disk, &small());
+    assert_eq!(rows(&store, &mut steps), 1);
+    drop((store, steps));
+
+    let disk = disk.crash(Crash::Lost, 1);
+    disk.space(None);
+    let (store, mut steps) = open(&disk, &small());
+    assert_eq!(rows(&store, &mut steps), 1);
 }
 
 #[test]

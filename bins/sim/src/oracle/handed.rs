@@ -1,6 +1,6 @@
 //! What a client that ships hands on to its user, over all its connections.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 
@@ -163,6 +163,8 @@ impl Client {
 #[derive(Default)]
 pub(super) struct HandedOn {
     clients: BTreeMap<usize, Client>,
+    /// Devices whose task is deleted.
+    gone: BTreeSet<usize>,
 }
 
 impl Oracle for HandedOn {
@@ -192,6 +194,13 @@ impl Oracle for HandedOn {
                     Tells::Ends => *client = Client::default(),
                 }
             }
+            // Its task is deleted: there is nothing to come back to.
+            Seen::Refused {
+                device,
+                status: 410,
+            } => {
+                self.gone.insert(*device);
+            }
             _ => {}
         }
         Ok(())
@@ -199,7 +208,7 @@ impl Oracle for HandedOn {
 
     fn end(&mut self, known: &Known) -> Result<(), String> {
         for (device, client) in &mut self.clients {
-            if known.given_up.contains(device) {
+            if known.given_up.contains(device) || self.gone.contains(device) {
                 continue;
             }
             if !client.is_there {
