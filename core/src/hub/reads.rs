@@ -263,11 +263,15 @@ mod tests {
 
     impl Rows {
         fn restored(&self) -> Hub {
+            self.restored_within(Limits::default())
+        }
+
+        fn restored_within(&self, limits: Limits) -> Hub {
             let meta = self.rows.iter().filter(|((of, _), _)| *of == Table::Meta);
             let meta: Vec<_> = meta
                 .map(|((_, key), row)| (key.clone(), row.clone()))
                 .collect();
-            Hub::restore(Limits::default(), [0; 32], &meta).unwrap()
+            Hub::restore(limits, [0; 32], &meta).unwrap()
         }
 
         /// Carries out what the hub wants, commits at once.
@@ -368,6 +372,57 @@ mod tests {
         let epoch = hub.bus.position(task().into()).epoch;
         let seq = Seq::ZERO;
         (rows, Position { epoch, seq })
+    }
+
+    #[test]
+    fn who_is_told_a_gap_in_one_room_gets_all_of_another() {
+        const FEW: usize = 8;
+        for (task_log_events, user_log_events) in [(FEW, 10_000), (10_000, FEW)] {
+            let limits = || Limits {
+                task_log_events,
+                user_log_events,
+                ..Limits::default()
+            };
+            let (mut rows, user) = (Rows::default(), UserId::new(7));
+            let mut hub = rows.restored_within(limits());
+            for number in 0..EVENTS {
+                publish(&mut hub, to_task(), &format!("task-{number}"));
+                publish(&mut hub, Target::User(user), &format!("user-{number}"));
+                rows.answer(&mut hub);
+            }
+            let rooms: [RoomId; 2] = [task().into(), user.into()];
+            let since = rooms.map(|room| {
+                let epoch = hub.bus.position(room).epoch;
+                let few =
+                    [task_log_events, user_log_events][usize::from(room == user.into())] == FEW;
+                let seq = if few { EVENTS - FEW as u64 } else { 0 };
+                let seq = Seq::new(seq).unwrap();
+                (room, Position { epoch, seq })
+            });
+            // Nothing of it is in memory.
+            let mut hub = rows.restored_within(limits());
+            let claims = Claims::new(user, 1_900_000_000, TaskGrant::All);
+            let open = Open {
+                principal: Principal::new(claims, NOW.wall).ok(),
+                since: since.to_vec(),
+                ..Open::new(Endpoint::Task(task()))
+            };
+            let conn = hub.open(NOW, open);
+            rows.answer(&mut hub);
+            // The first that it lacks of the one room goes before it is read.
+            let target =
+                [to_task(), Target::User(user)][usize::from(user_log_events == FEW)].clone();
+            publish(&mut hub, target, "one-more");
+            let (mut gaps, mut events) = (0, 0);
+            for _ in 0..20 {
+                rows.answer(&mut hub);
+                while let Pull::Frame(frame) = hub.pull(NOW, conn) {
+                    gaps += usize::from(frame.text().contains("system:gap"));
+                    events += u64::from(frame.text().contains("chat:message"));
+                }
+            }
+            assert_eq!((gaps, events), (1, EVENTS + FEW as u64));
+        }
     }
 
     /// So many users come, and each gets its welcome and these events of the task in their order. How many pages were read.
