@@ -117,9 +117,6 @@ impl Live {
     }
 
     const fn deadline(&self, limits: &Limits) -> Time {
-        if self.expiring_told && planted!(TokenNeverEnds) {
-            return Time::from_millis(u64::MAX);
-        }
         if self.expiring_told {
             return self.expires;
         }
@@ -242,6 +239,9 @@ impl Session {
             State::Unauthenticated { until }
             | State::Verifying { until, .. }
             | State::Arriving { until } => *until,
+            State::Live(live) if live.expiring_told && planted!(TokenNeverEnds) => {
+                Time::from_millis(u64::MAX)
+            }
             State::Live(live) => live.deadline(limits),
             State::Bus(_) => alive,
             State::Leaving { until, .. } => return *until,
@@ -264,6 +264,7 @@ impl Session {
                 sim_reached!("token_expired");
                 return Some(Due::Close(CloseCode::TOKEN_EXPIRED));
             }
+            State::Live(live) if live.expiring_told && planted!(TokenNeverEnds) => {}
             State::Live(live) if live.deadline(limits) <= now => {
                 sim_reached!("token_expiring");
                 live.expiring_told = true;
