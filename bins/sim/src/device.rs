@@ -32,6 +32,8 @@ const NEVER_MIN_MS: u64 = 5_000;
 const NEVER_MAX_MS: u64 = 60_000;
 /// Handshakes that may be refused for want of rights before somebody signs in anew.
 const REFUSED_MAX: u32 = 3;
+/// Seconds since 1970 at which a token of another user ends: in 2100.
+const FAR: u64 = 4_102_444_800;
 /// An epoch that no server gives.
 const FOREIGN: &str = "elsewhere";
 
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     /// Drops its connection and comes back at once.
     Return,
     Token(plan::Token),
+    /// Shows a token of another user.
+    OtherToken,
 }
 
 /// How a connection ended.
@@ -124,6 +128,8 @@ struct Held {
     heard: Time,
     /// When a new token is shown.
     refresh: Option<Time>,
+    /// Whether the server knows whose it is.
+    is_welcomed: bool,
     /// What the server said in its goodbye.
     goodbye: Option<Value>,
 }
@@ -233,6 +239,7 @@ impl Device {
             | Command::Chatter(_)
             | Command::Background { .. }
             | Command::HalfClose
+            | Command::OtherToken
             | Command::Return => {}
         }
     }
@@ -383,6 +390,7 @@ impl Device {
             conn,
             heard: net.now(),
             refresh: None,
+            is_welcomed: false,
             goodbye: None,
         };
         // Some forget it.
@@ -442,6 +450,7 @@ impl Device {
                     };
                     net.observe(Seen::Received { conn, frame });
                     if welcomed {
+                        held.is_welcomed = true;
                         *failures = 0;
                         if !self.rejoin(held).await {
                             lost(None);
@@ -510,6 +519,15 @@ impl Device {
         let net = Rc::clone(&self.net);
         match command {
             Command::Token(_) => self.show(held).await,
+            // Whoever is not known yet would be somebody else.
+            Command::OtherToken if !held.is_welcomed => true,
+            Command::OtherToken => {
+                let another = Claims::new(UserId::new(self.about.user + 1), FAR, TaskGrant::All);
+                let token = self.credentials.issue(&another);
+                let reference = self.reference();
+                let text = json!({"op": "auth", "ref": reference, "token": token}).to_string();
+                self.say(held, text).await
+            }
             Command::Garble(how) => {
                 let _ = net.within(PATIENCE_MS, held.wire.garble(*how)).await;
                 true
@@ -691,6 +709,7 @@ impl Device {
             | Command::Background { .. }
             | Command::HalfClose
             | Command::Return
+            | Command::OtherToken
             | Command::Token(_) => return None,
         })
     }

@@ -20,6 +20,7 @@ pub(crate) const fn name(step: &Step) -> Option<&'static str> {
         Step::Ack { behind, .. } if *behind > 0 => "ack_late",
         Step::Token { token, .. } if token.tasks.is_some() => "token_loses_rooms",
         Step::Token { .. } => "token_ends",
+        Step::OtherToken { .. } => "token_of_another",
         Step::Babble { .. } => "babble",
         Step::Garble { .. } => "garble",
         Step::Chatter { .. } => "chatter",

@@ -6,6 +6,7 @@ use fastrand::Rng;
 use crate::bunch::bunch;
 use crate::disk;
 use crate::garble::Garble;
+use crate::listener;
 use crate::plan::{
     Bounds, Device, Endpoint, FORMAT, Fault, Kind, Network, Plan, Setting, Since, Step, Target,
     Timed, Token,
@@ -58,14 +59,39 @@ pub(crate) fn generate(seed: u64) -> Plan {
     if crowd.is_none() {
         world.store = disk::keeping(seed);
         disk::faults(seed, &world, &mut steps);
+        world.limits.rooms_per_connection = rooms(seed);
     }
     shipped::choose(seed, &mut world);
+    if crowd.is_none() {
+        listener::choose(seed, &mut world, &mut steps);
+        strangers(seed, &world, &mut steps);
+    }
     Plan {
         format: FORMAT,
         seed,
         world,
         steps,
     }
+}
+
+/// Tokens of other users, in a few worlds. Drawn apart, as what is above.
+fn strangers(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
+    let mut random = Rng::with_seed(seed ^ 0x57a6);
+    let most = [0, 0, 0, 4][random.usize(..4)];
+    for _ in 0..random.usize(..=most) {
+        let at_ms = random.u64(..world.faults_ms.max(1));
+        let device = device(&mut random, world);
+        let step = Step::OtherToken { device };
+        steps.push(Timed { at_ms, step });
+    }
+    steps.sort_by_key(|timed| timed.at_ms);
+}
+
+/// Rooms that a connection may be in: few in a few worlds.
+fn rooms(seed: u64) -> usize {
+    let mut random = Rng::with_seed(seed ^ 0x7007);
+    let all = Bounds::default().rooms_per_connection;
+    [all, all, all, all, all, all, 3, 6][random.usize(..8)]
 }
 
 /// How many are in one room, in the few worlds that are about that.
@@ -144,11 +170,13 @@ fn setting(random: &mut Rng) -> Setting {
         direct: random.bool(),
         rolls: random.u8(..3) == 0,
         store: None,
+        listeners: Vec::new(),
         limits: Bounds {
             task_log_events: pick(random, &[1_000, 8, 40]).unwrap_or(40),
             user_log_events: pick(random, &[10_000, 12, 50]).unwrap_or(50),
             outbox_bytes: pick(random, &[256 << 10, 4_000, 20_000]).unwrap_or(4_000),
             log_bytes: pick(random, &[256 << 20, 256 << 20, 40_000]).unwrap_or(40_000),
+            ..Bounds::default()
         },
     }
 }

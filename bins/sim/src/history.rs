@@ -40,6 +40,16 @@ pub(crate) enum Tells {
     Ends,
 }
 
+/// What a back end that listens to the bus sees.
+#[derive(Debug, Clone)]
+pub(crate) enum Hears {
+    /// It is connected.
+    Begins,
+    Frame(Value),
+    /// It is not connected any more.
+    Ends,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum Seen {
     /// A client is about to show a token: in the message of this reference, or in the handshake.
@@ -80,6 +90,11 @@ pub(crate) enum Seen {
     Client {
         device: usize,
         tells: Tells,
+    },
+    /// Of a back end that listens to the bus.
+    Bus {
+        listener: usize,
+        hears: Hears,
     },
     /// The connection is over for the client: by a close frame with this code, or without one.
     Closed {
@@ -166,6 +181,7 @@ impl Seen {
             | Self::Published { .. }
             | Self::Unanswered { .. }
             | Self::Disconnecting { .. }
+            | Self::Bus { .. }
             | Self::Found { .. }
             | Self::Started
             | Self::Crashed
@@ -217,6 +233,11 @@ impl fmt::Display for Observation {
                     )
                 }
                 Tells::Ends => write!(f, "the client of device {device} ends"),
+            },
+            Seen::Bus { listener, hears } => match hears {
+                Hears::Begins => write!(f, "back end {listener} listens to the bus"),
+                Hears::Frame(frame) => write!(f, "back end {listener} on the bus <- {frame}"),
+                Hears::Ends => write!(f, "back end {listener} is off the bus"),
             },
             Seen::Refused { device, status } => write!(f, "device {device} is refused: {status}"),
             Seen::Received { conn, frame } => write!(f, "{conn} <- {frame}"),

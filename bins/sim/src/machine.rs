@@ -111,6 +111,7 @@ impl Start<'_> {
             user_log_events: self.bounds.user_log_events,
             outbox_bytes: self.bounds.outbox_bytes,
             log_bytes: self.bounds.log_bytes,
+            rooms_per_connection: self.bounds.rooms_per_connection,
             ..Limits::default()
         }
     }

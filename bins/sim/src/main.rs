@@ -16,6 +16,7 @@ mod garble;
 mod generate;
 mod history;
 mod link;
+mod listener;
 mod machine;
 mod meter;
 mod mutants;

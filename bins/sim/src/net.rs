@@ -21,6 +21,8 @@ use crate::tally::Counts;
 pub(crate) enum Node {
     Device(usize),
     BackEnd(usize),
+    /// The back end of this number that listens to the bus.
+    Listener(usize),
     /// The back end that reads everything at the end.
     Auditor,
 }
@@ -101,6 +103,7 @@ impl Net {
                 Node::Device(number) => (1, number),
                 Node::BackEnd(number) => (2, number),
                 Node::Auditor => (3, 0),
+                Node::Listener(number) => (4, number),
             };
             let own = (kind << 32 | number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             fastrand::Rng::with_seed(self.seed ^ own)

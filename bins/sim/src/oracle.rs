@@ -6,6 +6,7 @@
 )]
 
 mod answers;
+mod bus;
 mod devices;
 mod ends;
 mod form;
@@ -90,6 +91,7 @@ impl Oracles {
             Box::<ends::NotDelayed>::default(),
             Box::<ends::Drained>::default(),
             Box::<handed::HandedOn>::default(),
+            Box::<bus::OnBus>::default(),
             Box::<restarts::Epochs>::default(),
             Box::<restarts::NotKept>::default(),
         ];
@@ -289,6 +291,7 @@ mod tests {
                 user_log_events: 4,
                 outbox_bytes: 4_000,
                 log_bytes: 1 << 20,
+                ..Bounds::default()
             },
             keeps,
         );

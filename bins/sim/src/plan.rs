@@ -42,6 +42,9 @@ pub(crate) struct Setting {
     /// Where the server keeps what it is told; none: in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) store: Option<Keeping>,
+    /// Back ends that listen to the bus.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) listeners: Vec<Listener>,
     /// Whether the server ends in order and starts again when all is well.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) rolls: bool,
@@ -95,6 +98,14 @@ impl Device {
     }
 }
 
+/// A back end that listens to the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listener {
+    /// Milliseconds from one frame that it reads to the next, while there are faults.
+    pub(crate) every_ms: u64,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Endpoint {
@@ -128,6 +139,17 @@ pub(crate) struct Bounds {
     pub(crate) user_log_events: usize,
     pub(crate) outbox_bytes: usize,
     pub(crate) log_bytes: usize,
+    #[serde(default = "rooms", skip_serializing_if = "are_all_rooms")]
+    pub(crate) rooms_per_connection: usize,
+}
+
+fn rooms() -> usize {
+    Limits::default().rooms_per_connection
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn are_all_rooms(number: &usize) -> bool {
+    *number == rooms()
 }
 
 impl Default for Bounds {
@@ -139,6 +161,7 @@ impl Default for Bounds {
             user_log_events: limits.user_log_events,
             outbox_bytes: limits.outbox_bytes,
             log_bytes: limits.log_bytes,
+            rooms_per_connection: limits.rooms_per_connection,
         }
     }
 }
@@ -209,6 +232,10 @@ pub(crate) enum Step {
     Token {
         device: usize,
         token: Token,
+    },
+    /// It shows a token of another user.
+    OtherToken {
+        device: usize,
     },
     /// A text that no client should send.
     Babble {
@@ -347,8 +374,15 @@ pub(crate) enum Since {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum Target {
-    Task { task: u32, users: Vec<u64> },
-    User { user: u64 },
+    Task {
+        task: u32,
+        users: Vec<u64>,
+    },
+    User {
+        user: u64,
+    },
+    /// No room: only who listens to the bus gets it.
+    Bus {},
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -531,6 +565,7 @@ impl Step {
             | Self::StopReading { device }
             | Self::ResumeReading { device }
             | Self::Token { device, .. }
+            | Self::OtherToken { device }
             | Self::ReadSlowly { device, .. }
             | Self::Background { device, .. }
             | Self::HalfClose { device }
@@ -538,7 +573,7 @@ impl Step {
             | Self::Break { device, .. } => (Some(*device), None, None),
             Self::Publish { publisher, to, .. } => match to {
                 Target::Task { task, .. } => (None, Some(*task), Some(*publisher)),
-                Target::User { .. } => (None, None, Some(*publisher)),
+                Target::User { .. } | Target::Bus {} => (None, None, Some(*publisher)),
             },
             Self::Repeat { publisher, .. } => (None, None, Some(*publisher)),
             Self::Disconnect { .. }

@@ -199,6 +199,7 @@ impl Person {
             | Command::Chatter(_)
             | Command::Background { .. }
             | Command::HalfClose
+            | Command::OtherToken
             | Command::Return => {}
         }
     }
@@ -416,6 +417,7 @@ impl Person {
             | Command::Background { .. }
             | Command::HalfClose
             | Command::Return
+            | Command::OtherToken
             | Command::Token(_) => return,
         };
         drop(connection.send(&op).await);

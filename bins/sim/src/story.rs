@@ -164,6 +164,12 @@ impl<'p> Teller<'p> {
                     seconds(token.for_ms)
                 )
             }
+            Step::OtherToken { device } => {
+                format!(
+                    "{} shows a token of another user",
+                    self.names.device(*device)
+                )
+            }
             Step::Storm {} => "everybody reconnects at once".to_owned(),
             Step::Pause { for_ms } => {
                 format!("the server does nothing for {}s", seconds(*for_ms))
@@ -194,6 +200,7 @@ impl<'p> Teller<'p> {
                     Kind::Life { event } => format!("task:{event}"),
                 };
                 let to = match to {
+                    Target::Bus {} => "the bus".to_owned(),
                     Target::User { user } => format!("user:{user}"),
                     Target::Task { task, users } => {
                         let users = users.iter().map(|user| format!(", user:{user}"));

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-use crate::history::{Observation, Seen};
+use crate::history::{Hears, Observation, Seen};
 use crate::machine::BEGINNING;
 use crate::names::{Names, seconds};
 
@@ -35,6 +35,10 @@ fn words(names: &Names, seen: &Seen) -> String {
             format!("{} is refused: {status}", names.device(*device))
         }
         Seen::Received { conn, frame } => format!("{} <- {}", names.conn(*conn), received(frame)),
+        Seen::Bus {
+            listener,
+            hears: Hears::Frame(frame),
+        } => format!("back end {listener} on the bus <- {}", received(frame)),
         Seen::Garbled { conn, what } => {
             let who = conn.map_or_else(|| "a back end".to_owned(), |conn| names.conn(conn));
             format!("{who} <- what is none of the protocol: {what}")

@@ -17,6 +17,7 @@ use smol::LocalExecutor;
 use crate::coverage;
 use crate::device::{self, Command};
 use crate::history::Observation;
+use crate::listener;
 use crate::machine::{Server, Witness};
 use crate::meter::Meter;
 use crate::net::Net;
@@ -64,6 +65,8 @@ struct World {
     actors: LocalExecutor<'static>,
     devices: Vec<Sender<Command>>,
     publishers: Vec<Sender<Request>>,
+    /// Of the back ends that listen to the bus. Who is dropped is gone.
+    listeners: RefCell<Vec<smol::Task<()>>>,
     published: Cell<u64>,
     /// The last publish of each publisher that insisted.
     insisted: RefCell<Vec<Option<Request>>>,
@@ -240,11 +243,18 @@ impl World {
             sender
         });
         let publishers: Vec<_> = publishers.collect();
+        let listeners = plan.world.listeners.iter().enumerate();
+        let listeners = listeners.map(|(number, about)| {
+            let faults_ms = plan.world.faults_ms;
+            actors.spawn(listener::run(Rc::clone(&net), number, *about, faults_ms))
+        });
+        let listeners: Vec<_> = listeners.collect();
         let store = plan.world.store.as_ref();
         let store = store.filter(|_| net.outside.is_none());
         let machine = store.map(|keeping| Machine::new(&net.timeline, keeping, plan.seed));
         Self {
             machine: machine.map(Rc::new),
+            listeners: RefCell::new(listeners),
             insisted: RefCell::new(vec![None; publishers.len()]),
             plan: Rc::new(plan),
             net,

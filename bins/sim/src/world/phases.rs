@@ -143,6 +143,7 @@ impl World {
 
     /// All leave, come and leave, again and again, and nothing is left of them.
     fn empty(self: &Rc<Self>, from: Time, judge: &mut Judge<'_>) -> Result<(), Failure> {
+        self.meter.count(|| drop(self.listeners.take()));
         let tell_all = |command: &Command| {
             let devices = 0..self.devices.len();
             self.meter

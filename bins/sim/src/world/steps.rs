@@ -56,6 +56,7 @@ impl World {
             }
             Step::HalfClose { device } => self.tell(*device, Command::HalfClose),
             Step::Token { device, token } => self.tell(*device, Command::Token(token.clone())),
+            Step::OtherToken { device } => self.tell(*device, Command::OtherToken),
             Step::Storm {} => {
                 for device in 0..self.devices.len() {
                     self.tell(device, Command::Return);
@@ -149,6 +150,7 @@ impl World {
                     .collect();
                 (format!("/v1/tasks/{}/events", task(*of)), rooms)
             }
+            Target::Bus {} => ("/v1/events".to_owned(), Vec::new()),
             Target::User { user } => (
                 format!("/v1/users/{user}/events"),
                 vec![format!("user:{user}")],
