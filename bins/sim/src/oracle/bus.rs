@@ -29,6 +29,8 @@ impl Listening {
         let data = &frame["data"];
         match text(frame, "/type") {
             "system:welcome" if !self.is_welcomed => self.is_welcomed = true,
+            // It came while the server drained.
+            "system:goodbye" => {}
             _ if !self.is_welcomed => return Err("came before the welcome".to_owned()),
             "system:gap" => {
                 let number = |field: &str| data[field].as_u64().unwrap_or_default();
@@ -112,7 +114,8 @@ impl Oracle for OnBus {
             };
             for (room, last) in &listening.last {
                 match self.found.get(room) {
-                    Some(head) if head != last => {
+                    // At 0 it was forgotten, or its task was deleted, and nothing came since.
+                    Some(head) if *head > 0 && head != last => {
                         return Err(format!(
                             "back end {listener} on the bus is at {last} of {room}, which is at {head}"
                         ));
@@ -170,6 +173,7 @@ mod tests {
                 vec![event(5, "a"), gap(6, 8), event(9, "b"), found(9)],
             ),
             (None, vec![gap(6, 8), event(9, "b")]),
+            (None, vec![event(5, "a"), found(0)]),
             (None, vec![event(5, "a"), event(1, "b"), found(1)]),
             (Some("lost"), vec![event(5, "a"), event(7, "b")]),
             (Some("lost before a gap"), vec![event(5, "a"), gap(7, 8)]),
