@@ -118,6 +118,9 @@ pub(crate) fn promise(oracle: &str) -> &'static str {
         "epochs" => {
             "a durable room goes on in its epoch; a relaxed one begins a new one after a loss of power"
         }
+        "on_bus" => {
+            "a back end on the bus is sent each event once, in order and with all its rooms, or told a gap"
+        }
         "not_kept" => "of what was answered with 507 nothing is ever seen",
         "panic" => "no input and no fault makes the server panic",
         _ => "",

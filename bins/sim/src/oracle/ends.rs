@@ -1,6 +1,6 @@
 //! What has to come when all is well again: to those who are there, at once; and to those who have to go, a word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use fanfare_core::Time;
 
@@ -18,26 +18,33 @@ pub(super) struct NotDelayed {
     within: BTreeMap<Conn, BTreeSet<String>>,
     /// Who was in which room when a publish began.
     publishes: BTreeMap<u64, Vec<(Conn, String)>>,
-    /// What has to come, and until when.
-    owed: BTreeMap<(Conn, String, u64), Time>,
+    /// What has to come to each connection: which number of which room, and until when.
+    owed: BTreeMap<Conn, BTreeMap<(String, u64), Time>>,
+    /// The same by time. Some of it has come.
+    until: VecDeque<(Time, Conn, (String, u64))>,
     /// What came before its publish was answered.
-    came: BTreeSet<(Conn, String, u64)>,
+    came: BTreeMap<Conn, BTreeSet<(String, u64)>>,
 }
 
 impl NotDelayed {
     fn forget(&mut self, conn: Conn) {
         self.within.remove(&conn);
-        self.owed.retain(|(of, _, _), _| *of != conn);
+        self.owed.remove(&conn);
+        self.came.remove(&conn);
         for there in self.publishes.values_mut() {
             there.retain(|(of, _)| *of != conn);
         }
     }
 
-    fn late(&self, now: Time) -> Result<(), String> {
-        match self.owed.iter().find(|(_, until)| **until < now) {
-            Some(((conn, room, seq), _)) => Err(format!("{conn} waits for {seq} of {room}")),
-            None => Ok(()),
+    fn late(&mut self, now: Time) -> Result<(), String> {
+        while let Some((until, conn, event)) = self.until.pop_front_if(|(at, ..)| *at < now) {
+            let owed = self.owed.get(&conn);
+            if owed.and_then(|owed| owed.get(&event)) == Some(&until) {
+                let (room, seq) = event;
+                return Err(format!("{conn} waits for {seq} of {room}"));
+            }
         }
+        Ok(())
     }
 }
 
@@ -67,9 +74,10 @@ impl Oracle for NotDelayed {
                 }
                 if settled {
                     for (room, seq) in kept(frame) {
-                        let key = (*conn, room.to_owned(), seq);
-                        if self.owed.remove(&key).is_none() {
-                            self.came.insert(key);
+                        let event = (room.to_owned(), seq);
+                        let owed = self.owed.get_mut(conn);
+                        if owed.is_none_or(|owed| owed.remove(&event).is_none()) {
+                            self.came.entry(*conn).or_default().insert(event);
                         }
                     }
                 }
@@ -88,9 +96,12 @@ impl Oracle for NotDelayed {
                 let there = self.publishes.remove(number).unwrap_or_default();
                 for (room, _, seq) in answered(body) {
                     for (conn, _) in there.iter().filter(|(_, of)| of == room) {
-                        let key = (*conn, room.to_owned(), seq);
-                        if !self.came.contains(&key) {
-                            self.owed.insert(key, known.now.plus(PROMPT_MS));
+                        let event = (room.to_owned(), seq);
+                        let came = self.came.get(conn);
+                        if !came.is_some_and(|came| came.contains(&event)) {
+                            let until = known.now.plus(PROMPT_MS);
+                            self.until.push_back((until, *conn, event.clone()));
+                            self.owed.entry(*conn).or_default().insert(event, until);
                         }
                     }
                 }
@@ -98,6 +109,7 @@ impl Oracle for NotDelayed {
             // All that was promised by the one that is gone is gone with it.
             Seen::Crashed | Seen::Drains => {
                 self.owed.clear();
+                self.until.clear();
                 self.publishes.clear();
             }
             _ => {}

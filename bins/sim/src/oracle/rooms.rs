@@ -80,14 +80,18 @@ enum Next {
 /// The next event of a room is the one after the last, or a gap was told.
 #[derive(Default)]
 pub(super) struct NoSilentGap {
-    named: BTreeMap<InRoom, VecDeque<(Value, Option<Place>)>>,
+    named: BTreeMap<Conn, BTreeMap<String, Joins>>,
     next: BTreeMap<InRoom, Next>,
 }
+
+/// What was named with each join that no answer came to: its `ref`, and a position.
+type Joins = VecDeque<(Value, Option<Place>)>;
 
 impl NoSilentGap {
     fn enters(&mut self, conn: Conn, room: &str, at: &Value) -> Result<(), String> {
         let key = (conn, room.to_owned());
-        let named = self.named.get_mut(&key).and_then(VecDeque::pop_front);
+        let rooms = self.named.get_mut(&conn);
+        let named = rooms.and_then(|rooms| rooms.get_mut(room)?.pop_front());
         let since = named.and_then(|(_, since)| since);
         let seq = at["seq"].as_u64().unwrap_or_default();
         let epoch = text(at, "/epoch");
@@ -121,7 +125,8 @@ impl Oracle for NoSilentGap {
             Seen::Opened { conn, since, .. } => {
                 for (room, at) in since {
                     let named = VecDeque::from([(Value::Null, Some(at.clone()))]);
-                    self.named.insert((*conn, room.clone()), named);
+                    let rooms = self.named.entry(*conn).or_default();
+                    rooms.insert(room.clone(), named);
                 }
             }
             Seen::Said { conn, text: words } => {
@@ -132,8 +137,8 @@ impl Oracle for NoSilentGap {
                         epoch: epoch.to_owned(),
                         seq: since["seq"].as_u64().unwrap_or_default(),
                     });
-                    let key = (*conn, text(&op, "/room").to_owned());
-                    let named = self.named.entry(key).or_default();
+                    let rooms = self.named.entry(*conn).or_default();
+                    let named = rooms.entry(text(&op, "/room").to_owned()).or_default();
                     named.push_back((op["ref"].clone(), since));
                 }
             }
@@ -162,10 +167,8 @@ impl NoSilentGap {
             // A join that let nobody in.
             "system:reply" => {
                 let reference = &frame["data"]["ref"];
-                for ((of, _), named) in &mut self.named {
-                    if *of == conn {
-                        named.retain(|(known, _)| known.is_null() || known != reference);
-                    }
+                for named in self.named.entry(conn).or_default().values_mut() {
+                    named.retain(|(known, _)| known.is_null() || known != reference);
                 }
             }
             _ => {}
@@ -276,7 +279,7 @@ impl Oracle for NothingAfterLeaving {
 /// When all faults are over and all had time, everybody who is there has everything.
 #[derive(Default)]
 pub(super) struct Delivered {
-    at: BTreeMap<InRoom, (String, u64)>,
+    at: BTreeMap<Conn, BTreeMap<String, (String, u64)>>,
     found: BTreeMap<String, (String, u64)>,
 }
 
@@ -296,7 +299,8 @@ impl Oracle for Delivered {
                         at["seq"].as_u64().unwrap_or_default()
                     };
                     let place = (text(at, "/epoch").to_owned(), seq);
-                    self.at.insert((*conn, room.to_owned()), place);
+                    let at = self.at.entry(*conn).or_default();
+                    at.insert(room.to_owned(), place);
                 }
                 match text(frame, "/type") {
                     "system:gap" => {
@@ -305,23 +309,24 @@ impl Oracle for Delivered {
                             text(data, "/epoch").to_owned(),
                             data["to"].as_u64().unwrap_or_default(),
                         );
-                        self.at
-                            .insert((*conn, text(data, "/room").to_owned()), place);
+                        let at = self.at.entry(*conn).or_default();
+                        at.insert(text(data, "/room").to_owned(), place);
                     }
                     "system:left" => {
-                        self.at
-                            .remove(&(*conn, text(frame, "/data/room").to_owned()));
+                        let at = self.at.entry(*conn).or_default();
+                        at.remove(text(frame, "/data/room"));
                     }
                     _ => {}
                 }
                 for (room, seq) in kept(frame) {
-                    if let Some((_, at)) = self.at.get_mut(&(*conn, room.to_owned())) {
+                    let at = self.at.get_mut(conn);
+                    if let Some((_, at)) = at.and_then(|at| at.get_mut(room)) {
                         *at = seq;
                     }
                 }
             }
             Seen::Closed { conn, .. } | Seen::Leaves { conn } => {
-                self.at.retain(|(of, _), _| of != conn);
+                self.at.remove(conn);
             }
             Seen::Found { body, .. } => {
                 let place = (
@@ -336,7 +341,9 @@ impl Oracle for Delivered {
     }
 
     fn end(&mut self, known: &Known) -> Result<(), String> {
-        for ((conn, room), (epoch, at)) in &self.at {
+        let at = self.at.iter();
+        let at = at.flat_map(|(conn, rooms)| rooms.iter().map(move |it| (conn, it)));
+        for (conn, (room, (epoch, at))) in at {
             let Some((of, head)) = self.found.get(room) else {
                 continue;
             };
