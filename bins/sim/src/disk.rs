@@ -52,6 +52,8 @@ pub(crate) enum DiskFault {
     FsyncFails { after: usize },
     /// After so many more, every write fails, until the server is started again.
     WriteFails { after: usize },
+    /// After so many more, every read fails, until the server is started again.
+    ReadFails { after: usize },
     /// Only so many more blocks of 4 KiB find space, for so long.
     Full {
         blocks: usize,
@@ -83,6 +85,7 @@ pub(crate) const fn fault(how: DiskFault) -> &'static str {
     match how {
         DiskFault::FsyncFails { .. } => "fsync_fails",
         DiskFault::WriteFails { .. } => "write_fails",
+        DiskFault::ReadFails { .. } => "read_fails",
         DiskFault::Full { .. } => "disk_full",
         DiskFault::SlowFsync { .. } => "slow_fsync",
         DiskFault::BitFlip { .. } => "bit_flip",
@@ -95,6 +98,7 @@ pub(crate) fn story(how: DiskFault) -> String {
     match how {
         DiskFault::FsyncFails { after } => format!("the disk fails each fsync, after {after} more"),
         DiskFault::WriteFails { after } => format!("the disk fails each write, after {after} more"),
+        DiskFault::ReadFails { after } => format!("the disk fails each read, after {after} more"),
         DiskFault::Full {
             blocks,
             for_ms,
@@ -141,7 +145,7 @@ pub(crate) fn faults(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     let publishes: Vec<u64> = publishes.map(|it| it.at_ms).collect();
     let mut drawn = Vec::new();
     // Of each kind none in some worlds, and many in others.
-    for kind in 0..7 {
+    for kind in 0..8 {
         let most = [0, 1, 3, 8][random.usize(..4)];
         for _ in 0..most {
             let near = publishes.get(random.usize(..publishes.len().max(1)));
@@ -204,10 +208,13 @@ fn steps_of(kind: u8, random: &mut Rng) -> Vec<Step> {
             let how = DiskFault::CrashInRecovery { loses: again };
             return vec![Step::BadDisk { how }, Step::PowerCut { loses }];
         }
-        _ => {
+        6 => {
             let loses = any_loss(random);
             return vec![Step::PowerCut { loses }];
         }
+        _ => DiskFault::ReadFails {
+            after: random.usize(..12),
+        },
     };
     vec![Step::BadDisk { how }]
 }

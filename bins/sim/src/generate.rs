@@ -40,7 +40,7 @@ pub(crate) fn generate(seed: u64) -> Plan {
     let pace = pace.get(random.usize(..pace.len())).copied().unwrap_or(400);
     let mut at_ms = 0;
     // Each of a crowd sees each event of it.
-    let most = steps.len() + if crowd.is_some() { 40 } else { 1_500 };
+    let most = steps.len() + if crowd.is_some() { 40 } else { 1_200 };
     while steps.len() < most {
         // Things come in bunches.
         at_ms += if random.u8(..4) == 0 {
@@ -60,11 +60,15 @@ pub(crate) fn generate(seed: u64) -> Plan {
         world.store = disk::keeping(seed);
         disk::faults(seed, &world, &mut steps);
         world.limits.rooms_per_connection = rooms(seed);
+        if world.store.is_none() {
+            world.limits.inbox_bytes = inbox_bytes(seed);
+        }
     }
     shipped::choose(seed, &mut world);
     if crowd.is_none() {
         listener::choose(seed, &mut world, &mut steps);
         strangers(seed, &world, &mut steps);
+        talkers(seed, &world, &mut steps);
     }
     Plan {
         format: FORMAT,
@@ -94,9 +98,38 @@ fn rooms(seed: u64) -> usize {
     [all, all, all, all, all, all, 3, 6][random.usize(..8)]
 }
 
+/// Bytes of all inboxes: few in a few worlds.
+fn inbox_bytes(seed: u64) -> usize {
+    let mut random = Rng::with_seed(seed ^ 0x1b0c);
+    let all = Bounds::default().inbox_bytes;
+    [all, all, all, all, all, all, 2_000, 6_000][random.usize(..8)]
+}
+
+/// Who says as much as it may, for a time, and reads nothing of what it is answered.
+fn talkers(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
+    let mut random = Rng::with_seed(seed ^ 0x7a1c);
+    if random.u8(..8) > 0 {
+        return;
+    }
+    let device = device(&mut random, world);
+    let mut at_ms = random.u64(..world.faults_ms.max(1));
+    let step = Step::StopReading { device };
+    steps.push(Timed { at_ms, step });
+    for _ in 0..random.u8(4..16) {
+        let count = 90;
+        let step = Step::Chatter { device, count };
+        steps.push(Timed { at_ms, step });
+        at_ms += 2_000;
+    }
+    let step = Step::ResumeReading { device };
+    steps.push(Timed { at_ms, step });
+    steps.retain(|timed| timed.at_ms <= world.faults_ms);
+    steps.sort_by_key(|timed| timed.at_ms);
+}
+
 /// How many are in one room, in the few worlds that are about that.
 fn crowd(seed: u64) -> Option<usize> {
-    let sizes = [100, 1_000, 300, 10_000, 3_000];
+    let sizes = [100, 1_000, 300, 10_000, 3_000, 100, 2_000, 500, 1_000, 300];
     let number = usize::try_from(seed / 100).ok()? % sizes.len();
     sizes.get(number).copied().filter(|_| seed % 100 == 50)
 }

@@ -112,6 +112,7 @@ impl Start<'_> {
             outbox_bytes: self.bounds.outbox_bytes,
             log_bytes: self.bounds.log_bytes,
             rooms_per_connection: self.bounds.rooms_per_connection,
+            inbox_bytes: self.bounds.inbox_bytes,
             ..Limits::default()
         }
     }

@@ -141,6 +141,8 @@ pub(crate) struct Bounds {
     pub(crate) log_bytes: usize,
     #[serde(default = "rooms", skip_serializing_if = "are_all_rooms")]
     pub(crate) rooms_per_connection: usize,
+    #[serde(default = "inbox_bytes", skip_serializing_if = "are_all_bytes")]
+    pub(crate) inbox_bytes: usize,
 }
 
 fn rooms() -> usize {
@@ -150,6 +152,15 @@ fn rooms() -> usize {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn are_all_rooms(number: &usize) -> bool {
     *number == rooms()
+}
+
+fn inbox_bytes() -> usize {
+    Limits::default().inbox_bytes
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn are_all_bytes(number: &usize) -> bool {
+    *number == inbox_bytes()
 }
 
 impl Default for Bounds {
@@ -162,6 +173,7 @@ impl Default for Bounds {
             outbox_bytes: limits.outbox_bytes,
             log_bytes: limits.log_bytes,
             rooms_per_connection: limits.rooms_per_connection,
+            inbox_bytes: limits.inbox_bytes,
         }
     }
 }

@@ -161,6 +161,7 @@ impl Machine {
         match how {
             DiskFault::FsyncFails { after } => disk.fail(Some((Fault::Sync, after))),
             DiskFault::WriteFails { after } => disk.fail(Some((Fault::Write, after))),
+            DiskFault::ReadFails { after } => disk.fail(Some((Fault::Read, after))),
             DiskFault::Full {
                 blocks,
                 for_ms,

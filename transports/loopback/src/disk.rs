@@ -48,6 +48,8 @@ pub enum DiskOp {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskFault {
+    /// A read, and every later one.
+    Read,
     /// A write, or a new length, and every later one.
     Write,
     /// An fsync, and every later one. What was written before it is read and never gets safe, until it is written again.
@@ -390,7 +392,7 @@ impl State {
         match &mut self.fault {
             Some((fault, 0)) if *fault == kind => {
                 self.failed += 1;
-                if matches!(kind, DiskFault::Write | DiskFault::Sync) {
+                if matches!(kind, DiskFault::Read | DiskFault::Write | DiskFault::Sync) {
                     return Err(io::Error::other("the disk is broken"));
                 }
                 self.fault = None;
@@ -519,7 +521,8 @@ impl StorageBackend for Disk {
     }
 
     fn read(&self, at: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.state();
+        let mut state = self.state();
+        state.turn(DiskFault::Read)?;
         let at = place(at);
         let there = at.checked_add(out.len());
         let there = there.and_then(|end| state.bytes.get(at..end));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{Known, Oracle, said};
+use super::{Known, Oracle};
 use crate::history::{Conn, Seen};
 
 /// Every message with a reference gets one reply while its connection lasts, in their order but for those with a token, and
@@ -19,10 +19,10 @@ impl Oracle for Answered {
         "answered"
     }
 
-    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
-            Seen::Said { conn, text } => {
-                let op = said(text);
+            Seen::Said { conn, .. } => {
+                let op = &known.said;
                 if op["ref"].is_u64() {
                     let asked = self.asked.entry(*conn).or_default();
                     asked.push_back((op["ref"].to_string(), op["op"] == "auth"));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Known, Oracle, entered, kept, said, text};
+use super::{Known, Oracle, entered, kept, text};
 use crate::history::{Conn, Seen};
 
 /// Devices a user may have before the server forgets the one that was away longest.
@@ -35,7 +35,7 @@ impl Offline {
     }
 
     /// Of a device that comes without a position, and that the server knows: what it acknowledged, at least and at most.
-    fn known(&self, conn: Conn, epoch: &str) -> Option<(u64, u64)> {
+    fn cursors(&self, conn: Conn, epoch: &str) -> Option<(u64, u64)> {
         let (user, _, named) = self.conns.get(&conn)?;
         let devices = self.devices.get(user).map_or(0, BTreeSet::len);
         let key = self.cursor(conn, epoch)?;
@@ -68,8 +68,8 @@ impl Oracle for Offline {
                 self.conns.insert(*conn, (*user, name.clone(), named));
                 self.devices.entry(*user).or_default().extend(name.clone());
             }
-            Seen::Said { conn, text: words } => {
-                let op = said(words);
+            Seen::Said { conn, .. } => {
+                let op = &known.said;
                 let Some((user, Some(name), _)) = self.conns.get(conn) else {
                     return Ok(());
                 };
@@ -86,7 +86,7 @@ impl Oracle for Offline {
                     *furthest = seq.max(*furthest);
                 }
             }
-            Seen::Received { conn, frame } => return self.received(*conn, frame),
+            Seen::Received { conn, frame } => return self.received(*conn, frame, known),
             Seen::Closed { conn, .. } | Seen::Leaves { conn } => {
                 self.first.remove(conn);
                 self.before.remove(conn);
@@ -98,7 +98,12 @@ impl Oracle for Offline {
 }
 
 impl Offline {
-    fn received(&mut self, conn: Conn, frame: &serde_json::Value) -> Result<(), String> {
+    fn received(
+        &mut self,
+        conn: Conn,
+        frame: &serde_json::Value,
+        known: &Known,
+    ) -> Result<(), String> {
         let Some((user, _, _)) = self.conns.get(&conn) else {
             return Ok(());
         };
@@ -109,7 +114,8 @@ impl Offline {
                 let at = entered(frame).into_iter().find(|(room, _)| *room == home);
                 let Some((_, at)) = at else { return Ok(()) };
                 let (epoch, head) = (text(at, "/epoch"), at["seq"].as_u64().unwrap_or_default());
-                let Some((acked, at_most)) = self.known(conn, epoch) else {
+                let cursors = self.cursors(conn, epoch);
+                let Some((acked, at_most)) = cursors.filter(|_| known.keeps_inboxes()) else {
                     return Ok(());
                 };
                 if at_most < head && at.get("recovered").is_none_or(serde_json::Value::is_null) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Known, Oracle, entered, kept, rooms, said, text};
+use super::{Known, Oracle, entered, kept, rooms, text};
 use crate::history::{Conn, Seen};
 use crate::plan::Keeps;
 
@@ -72,8 +72,8 @@ impl Oracle for Acked {
             } => {
                 self.devices.insert(*conn, (*user, name.clone()));
             }
-            Seen::Said { conn, text: words } => {
-                let op = said(words);
+            Seen::Said { conn, .. } => {
+                let op = &known.said;
                 if op["op"] == "ack" {
                     let asked = Asked {
                         seq: op["seq"].as_u64(),
@@ -93,7 +93,8 @@ impl Oracle for Acked {
                 };
                 let seq = data["seq"].as_u64().ok_or("an ack that names no number")?;
                 let key = (*user, device.clone(), text(data, "/epoch").to_owned());
-                if let Some(before) = asked.told.get(&key).filter(|before| seq < **before) {
+                let before = asked.told.get(&key).filter(|before| seq < **before);
+                if let Some(before) = before.filter(|_| known.keeps_inboxes()) {
                     return Err(format!("the cursor was at {before} before"));
                 }
                 let last = self.last.get(&(*user, key.2.clone())).copied();
@@ -162,14 +163,20 @@ impl Unread {
 }
 
 impl Unread {
-    fn count(&mut self, room: &str, epoch: &str, seq: u64, unread: u64) -> Result<(), String> {
+    fn count(
+        &mut self,
+        (room, epoch, seq): (&str, &str, u64),
+        unread: u64,
+        known: &Known,
+    ) -> Result<(), String> {
         let key = (room.to_owned(), epoch.to_owned(), seq);
-        let known = *self.counts.entry(key).or_insert(unread);
-        if known != unread {
+        let told = self.counts.entry(key).or_insert(unread);
+        if *told != unread && (known.keeps_inboxes() || *told < unread) {
             return Err(format!(
-                "{room} at {seq}: {unread} are unread, and {known} were told"
+                "{room} at {seq}: {unread} are unread, and {told} were told"
             ));
         }
+        *told = unread;
         Ok(())
     }
 }
@@ -187,7 +194,7 @@ impl Oracle for Unread {
                     let home = rooms(frame).find(|(room, _)| room.starts_with("user:"));
                     let (room, seq) = home.ok_or("a count without the user's room")?;
                     let epoch = known.epoch(*conn, room).unwrap_or_default();
-                    return self.count(room, epoch, seq, unread);
+                    return self.count((room, epoch, seq), unread, known);
                 }
             }
             Seen::Publishing { path, body, .. } => {
@@ -216,9 +223,11 @@ impl Oracle for Unread {
                 }
                 if let Some(unread) = body.get("unread").and_then(Value::as_u64) {
                     let seq = body["seq"].as_u64().unwrap_or_default();
-                    self.count(room, epoch, seq, unread)?;
+                    self.count((room, epoch, seq), unread, known)?;
                     let kept = self.of_log(room, epoch, seq);
-                    if let Some(kept) = kept.filter(|kept| *kept != unread) {
+                    let differs = |kept: &u64| known.keeps_inboxes() || *kept < unread;
+                    let kept = kept.filter(|kept| *kept != unread && differs(kept));
+                    if let Some(kept) = kept {
                         return Err(format!(
                             "{room} at {seq}: {unread} are unread, and {kept} in its log"
                         ));

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fanfare_core::Time;
+use serde_json::Value;
 
 use super::{answered, entered, kept, text};
 use crate::history::{Conn, Observation, Seen};
@@ -13,6 +14,8 @@ pub(crate) struct Known {
     pub(super) now: Time,
     /// The server's.
     pub(super) limits: Bounds,
+    /// What a client says now, where it is JSON.
+    pub(super) said: Value,
     pub(super) keeps: Keeps,
     epochs: BTreeMap<Conn, BTreeMap<String, String>>,
     /// By room and epoch: the id that was seen first under each number.
@@ -30,6 +33,7 @@ impl Known {
         Self {
             now: Time::default(),
             limits,
+            said: Value::Null,
             keeps,
             epochs: BTreeMap::new(),
             facts: BTreeMap::new(),
@@ -43,6 +47,9 @@ impl Known {
     pub(super) fn see(&mut self, it: &Observation) {
         self.now = it.time;
         match &it.seen {
+            Seen::Said { text, .. } => {
+                self.said = serde_json::from_str(text).unwrap_or_default();
+            }
             Seen::Received { conn, frame } => {
                 for (room, at) in entered(frame) {
                     self.enters(*conn, room, text(at, "/epoch"));
@@ -96,6 +103,11 @@ impl Known {
     pub(super) fn fact(&self, (room, epoch, seq): (&str, &str, u64)) -> Option<&str> {
         let id = self.facts.get(room)?.get(epoch)?.get(&seq)?;
         Some(id)
+    }
+
+    /// Whether a user who was idle for long keeps what was unread, and its devices.
+    pub(super) fn keeps_inboxes(&self) -> bool {
+        self.keeps != Keeps::Memory || self.limits.inbox_bytes >= Bounds::default().inbox_bytes
     }
 
     /// Whether this publish is of an event that is not kept, and has no number of its own.

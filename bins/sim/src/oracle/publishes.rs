@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::{Known, Oracle, answered, kept, rooms, said, text};
+use super::{Known, Oracle, answered, kept, rooms, text};
 use crate::history::Seen;
 use crate::plan::Keeps;
 
@@ -30,13 +30,13 @@ impl Oracle for NoLeak {
         "no_leak"
     }
 
-    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
             Seen::Opened { conn, user, .. } => {
                 self.users.insert(*conn, *user);
             }
             Seen::Publishing { body, .. } => self.learn(body),
-            Seen::Said { text: words, .. } => self.learn(&said(words)),
+            Seen::Said { .. } => self.learn(&known.said),
             Seen::Received { conn, frame } => {
                 let own = self.users.get(conn).map(|user| format!("user:{user}"));
                 for (room, _) in rooms(frame) {

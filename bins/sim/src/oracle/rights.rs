@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fanfare_core::Time;
 
-use super::{Known, Oracle, entered, rooms, said, text};
+use super::{Known, Oracle, entered, rooms, text};
 use crate::history::{Conn, Rights as Token, Seen};
 use crate::machine::BEGINNING;
 
@@ -138,18 +138,18 @@ impl Oracle for Rights {
                     }
                 }
             }
-            Seen::Said { conn, text: words } => {
-                let op = said(words);
+            Seen::Said { conn, .. } => {
+                let op = &known.said;
                 self.publishes(&op["data"], now);
                 let Some(bearer) = self.bearers.get_mut(conn) else {
                     return Ok(());
                 };
-                let room = text(&op, "/room");
+                let room = text(op, "/room");
                 let why = if op["op"] == "auth" || op["op"] == "ping" {
                     None
                 } else if bearer.ends() <= now {
                     Some("the token had ended")
-                } else if matches!(text(&op, "/op"), "join" | "send") && !bearer.may_enter(room) {
+                } else if matches!(text(op, "/op"), "join" | "send") && !bearer.may_enter(room) {
                     Some("the token did not name the task")
                 } else {
                     None

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::Value;
 
-use super::{Known, Oracle, answered, entered, kept, rooms, said, text};
+use super::{Known, Oracle, answered, entered, kept, rooms, text};
 use crate::history::{Conn, Place, Seen};
 
 type InRoom = (Conn, String);
@@ -120,7 +120,7 @@ impl Oracle for NoSilentGap {
         "no_silent_gap"
     }
 
-    fn see(&mut self, seen: &Seen, _: &Known) -> Result<(), String> {
+    fn see(&mut self, seen: &Seen, known: &Known) -> Result<(), String> {
         match seen {
             Seen::Opened { conn, since, .. } => {
                 for (room, at) in since {
@@ -129,8 +129,8 @@ impl Oracle for NoSilentGap {
                     rooms.insert(room.clone(), named);
                 }
             }
-            Seen::Said { conn, text: words } => {
-                let op = said(words);
+            Seen::Said { conn, .. } => {
+                let op = &known.said;
                 if op["op"] == "join" {
                     let since = &op["since"];
                     let since = since["epoch"].as_str().map(|epoch| Place {
@@ -138,7 +138,7 @@ impl Oracle for NoSilentGap {
                         seq: since["seq"].as_u64().unwrap_or_default(),
                     });
                     let rooms = self.named.entry(*conn).or_default();
-                    let named = rooms.entry(text(&op, "/room").to_owned()).or_default();
+                    let named = rooms.entry(text(op, "/room").to_owned()).or_default();
                     named.push_back((op["ref"].clone(), since));
                 }
             }

@@ -361,6 +361,7 @@ fn known_is_the_first_event_of_a_number() {
         outbox_bytes: 1,
         log_bytes: 1,
         rooms_per_connection: 1,
+        inbox_bytes: 1,
     };
     let mut known = Known::new(limits, crate::plan::Keeps::Memory);
     for (number, seen) in [

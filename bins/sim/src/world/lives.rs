@@ -125,7 +125,12 @@ impl World {
         let ends = match (machine.fail(how), how) {
             (Some(for_ms), _) => for_ms,
             // Somebody looks after a server that takes nothing more.
-            (None, DiskFault::FsyncFails { .. } | DiskFault::WriteFails { .. }) => REPAIR_MS,
+            (
+                None,
+                DiskFault::FsyncFails { .. }
+                | DiskFault::WriteFails { .. }
+                | DiskFault::ReadFails { .. },
+            ) => REPAIR_MS,
             (None, _) => return,
         };
         let world = Rc::downgrade(self);
