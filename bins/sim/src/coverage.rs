@@ -24,15 +24,10 @@ pub(crate) fn take() -> BTreeSet<&'static str> {
     BTreeSet::new()
 }
 
-/// What no world can come to yet, each with the reason.
-const UNREACHED: &str = include_str!("../unreached.txt");
-
-/// A line for each mark, with the number of seeds that reached it; what no seed came to; and what stands in the list of that
-/// without need.
+/// A line for each mark, with the number of seeds that reached it, and what no seed came to.
 pub(crate) struct Coverage {
     pub(crate) lines: String,
     pub(crate) missing: Vec<String>,
-    pub(crate) reached: Vec<String>,
 }
 
 pub(crate) fn report(marks: &Counts, tally: &Tally) -> Coverage {
@@ -58,24 +53,9 @@ pub(crate) fn report(marks: &Counts, tally: &Tally) -> Coverage {
             missing.push(format!("step {step}"));
         }
     }
-    let unreached = UNREACHED.lines().filter_map(|line| line.split_once(": "));
-    let unreached: BTreeSet<&str> = unreached.map(|(name, _)| name).collect();
-    let is_excused = |it: &String| {
-        unreached
-            .iter()
-            .any(|name| it.split(',').next() == Some(name))
-    };
-    let reached = unreached.iter().filter(|name| {
-        !missing
-            .iter()
-            .any(|it: &String| it.split(',').next() == Some(name))
-    });
-    let reached = reached.map(|&name| name.to_owned()).collect();
-    missing.retain(|it| !is_excused(it));
     Coverage {
         lines: lines.join("\n"),
         missing,
-        reached,
     }
 }
 
@@ -155,8 +135,5 @@ mod tests {
         tally.faults.add("reset", 1);
         tally.steps.add("crash", 1);
         assert_eq!(missing(&marks, &tally).len(), all.len() - 3);
-        // Each excuse is of something that there is.
-        let known = report(&Counts::default(), &Tally::default());
-        assert_eq!(known.reached, Vec::<String>::new());
     }
 }

@@ -40,7 +40,7 @@ pub(crate) fn generate(seed: u64) -> Plan {
     let pace = pace.get(random.usize(..pace.len())).copied().unwrap_or(400);
     let mut at_ms = 0;
     // Each of a crowd sees each event of it.
-    let most = steps.len() + if crowd.is_some() { 40 } else { 1_200 };
+    let most = steps.len() + if crowd.is_some() { 40 } else { 1_000 };
     while steps.len() < most {
         // Things come in bunches.
         at_ms += if random.u8(..4) == 0 {

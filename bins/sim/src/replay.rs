@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use fanfare_loopback::Digest;
 
 use crate::names::Names;
 use crate::plan::Plan;
@@ -42,7 +43,10 @@ pub(crate) fn run(args: &Replay) -> ExitCode {
     }
     let names = Names::new(&plan);
     let mut steps = plan.steps.iter().zip(&told).peekable();
+    // Of everything that was seen, with its time.
+    let mut digest = Digest::default();
     let report = world::run(&plan, &mut |it| {
+        digest.bytes(it.to_string().as_bytes());
         if !args.trace {
             return;
         }
@@ -52,10 +56,7 @@ pub(crate) fn run(args: &Replay) -> ExitCode {
         }
         say(&format!("  {}", trace::line(&names, it)));
     });
-    say(&format!(
-        "{} observations, digest {}",
-        report.seen, report.digest
-    ));
+    say(&format!("{} observations, digest {digest}", report.seen));
     match &report.failure {
         Some(failure) => {
             say(&verdict::story(&plan, &report, failure, &told));

@@ -298,11 +298,6 @@ fn say_marks(coverage: &Coverage) {
         "marks, by how many seeds came to each\n{}",
         coverage.lines
     ));
-    for it in &coverage.reached {
-        say(&format!(
-            "{it} is reached, and stands in bins/sim/unreached.txt: take it out there"
-        ));
-    }
 }
 
 /// Says what the worlds came to.

@@ -11,7 +11,6 @@ use std::rc::Rc;
 
 use async_channel::Sender;
 use fanfare_core::{Held, Time};
-use fanfare_loopback::Digest;
 use smol::LocalExecutor;
 
 use crate::coverage;
@@ -45,8 +44,6 @@ pub(crate) enum Failure {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) failure: Option<Failure>,
-    /// Of everything that was seen, with its time.
-    pub(crate) digest: Digest,
     pub(crate) seen: u64,
     pub(crate) simulated_ms: u64,
     pub(crate) tally: Tally,
@@ -119,7 +116,6 @@ fn judged(
     let mut judge = Judge {
         oracles: Oracles::new(plan.world.limits.clone(), keeps),
         memory: BoundedMemory::new(plan.world.limits.clone(), plan.world.devices.len()),
-        digest: Digest::default(),
         seen: 0,
         last: None,
         presence: Presence::default(),
@@ -140,7 +136,6 @@ fn judged(
     };
     Report {
         failure,
-        digest: judge.digest,
         seen: judge.seen,
         simulated_ms: world.net.now().as_millis(),
         tally: Tally {
@@ -166,7 +161,6 @@ fn broken_memory(what: String) -> Broken {
 struct Judge<'t> {
     oracles: Oracles,
     memory: BoundedMemory,
-    digest: Digest,
     seen: u64,
     last: Option<Observation>,
     presence: Presence,
@@ -180,7 +174,6 @@ impl Judge<'_> {
             let judged = Meter::leave_out(|| {
                 (self.trace)(&it);
                 self.presence.see(&it);
-                self.digest.bytes(it.to_string().as_bytes());
                 self.seen += 1;
                 self.oracles.see(&it)
             });
