@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    fn inbox(seq: u64, unread: u64) -> Seen {
+    pub(super) fn inbox(seq: u64, unread: u64) -> Seen {
         Seen::Found {
             path: "/v1/users/7/inbox".to_owned(),
             body: json!({"room": ROOM, "epoch": "e", "seq": seq, "unread": unread}),
@@ -420,6 +420,20 @@ mod tests {
     fn a_client_that_ships_may_keep_doubles_back() {
         let all = vec![hands(event(1, "p1")), found(1, &["p1"]), inbox(1, 1)];
         assert_eq!(judged(ships(all)), None);
+    }
+
+    #[test]
+    fn a_client_that_ships_may_be_kept_out_by_its_users_others() {
+        let goodbye = |code: u64| frame(json!({"type": "system:goodbye", "data": {"code": code}}));
+        for (code, complaint) in [(4_504, None), (4_012, Some("handed_on"))] {
+            let ends = vec![
+                hands(event(1, "p1")),
+                goodbye(code),
+                hands(goodbye(code)),
+                tells(Tells::Ends),
+            ];
+            assert_eq!(judged(ships(ends)), complaint, "{code}");
+        }
     }
 
     #[expect(clippy::too_many_lines, reason = "a table")]

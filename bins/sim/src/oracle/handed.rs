@@ -158,13 +158,16 @@ impl Client {
     }
 }
 
+/// With which code a server says goodbye to who comes when all of a user's places are taken.
+const TOO_MANY_CONNECTIONS: u64 = 4_504;
+
 /// A client that ships hands on all that comes, in its order and once, over all its connections; tells each loss; and is
 /// there at the end.
 #[derive(Default)]
 pub(super) struct HandedOn {
     clients: BTreeMap<usize, Client>,
-    /// Devices whose task is deleted.
-    gone: BTreeSet<usize>,
+    /// Devices whose task is deleted, or whose user has as many others as there may be.
+    kept_out: BTreeSet<usize>,
 }
 
 impl Oracle for HandedOn {
@@ -177,6 +180,11 @@ impl Oracle for HandedOn {
             Seen::Received { conn, frame } => {
                 if let Some(client) = self.clients.get_mut(&conn.device) {
                     client.came.push_back(frame.clone());
+                    if frame["data"]["code"] == TOO_MANY_CONNECTIONS {
+                        self.kept_out.insert(conn.device);
+                    } else {
+                        self.kept_out.remove(&conn.device);
+                    }
                 }
             }
             Seen::Client { device, tells } => {
@@ -199,7 +207,7 @@ impl Oracle for HandedOn {
                 device,
                 status: 410,
             } => {
-                self.gone.insert(*device);
+                self.kept_out.insert(*device);
             }
             _ => {}
         }
@@ -208,7 +216,7 @@ impl Oracle for HandedOn {
 
     fn end(&mut self, known: &Known) -> Result<(), String> {
         for (device, client) in &mut self.clients {
-            if known.given_up.contains(device) || self.gone.contains(device) {
+            if known.given_up.contains(device) || self.kept_out.contains(device) {
                 continue;
             }
             if !client.is_there {

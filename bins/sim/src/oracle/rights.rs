@@ -60,6 +60,9 @@ pub(super) struct Rights {
     ahead_ms: i64,
     bearers: BTreeMap<Conn, Bearer>,
     users: BTreeMap<Conn, u64>,
+    /// Those that were opened without a token: whose they are the server knows when it welcomes them.
+    unnamed: BTreeSet<Conn>,
+    welcomed: BTreeSet<Conn>,
     /// When each mark was published first.
     published: BTreeMap<u64, Time>,
     /// Requests to disconnect a user: the connections that were there.
@@ -125,7 +128,9 @@ impl Oracle for Rights {
                 let user = path.strip_prefix("/v1/users/");
                 let user = user.and_then(|user| user.strip_suffix("/disconnect"));
                 if let Some(user) = user.and_then(|user| user.parse::<u64>().ok()) {
-                    let conns = self.users.iter().filter(|(_, of)| **of == user);
+                    let is_there =
+                        |conn: &Conn, of: u64| of == user && !self.unnamed.contains(conn);
+                    let conns = self.users.iter().filter(|(conn, of)| is_there(conn, **of));
                     let conns = conns.map(|(conn, _)| *conn).collect();
                     self.disconnecting.insert(*number, conns);
                 }
@@ -141,6 +146,9 @@ impl Oracle for Rights {
             Seen::Said { conn, .. } => {
                 let op = &known.said;
                 self.publishes(&op["data"], now);
+                if op["op"] == "auth" && !self.welcomed.contains(conn) {
+                    self.unnamed.insert(*conn);
+                }
                 let Some(bearer) = self.bearers.get_mut(conn) else {
                     return Ok(());
                 };
@@ -162,6 +170,8 @@ impl Oracle for Rights {
             Seen::Closed { conn, .. } | Seen::Leaves { conn } => {
                 self.bearers.remove(conn);
                 self.users.remove(conn);
+                self.unnamed.remove(conn);
+                self.welcomed.remove(conn);
             }
             _ => {}
         }
@@ -175,7 +185,11 @@ impl Rights {
             return Ok(());
         };
         let reference = match text(frame, "/type") {
-            "system:welcome" => WELCOME.to_owned(),
+            "system:welcome" => {
+                self.unnamed.remove(&conn);
+                self.welcomed.insert(conn);
+                WELCOME.to_owned()
+            }
             "system:reply" => frame["data"]["ref"].to_string(),
             _ => String::new(),
         };

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::tests::{
-    CONN, ROOM, event, found, frame, judged_at, opened, published, publishing, reply, said, welcome,
+    CONN, ROOM, event, found, frame, inbox, judged_at, opened, published, publishing, reply, said,
+    welcome,
 };
 use super::{Known, WELCOME};
 use crate::history::{Rights, Seen};
@@ -243,22 +244,7 @@ fn each_oracle_complains_of_a_history_that_breaks_its_promise_in_time() {
             "rights",
             "an event after the user was disconnected",
             after(
-                after(
-                    live(None),
-                    100,
-                    vec![
-                        Seen::Publishing {
-                            number: 8,
-                            path: "/v1/users/7/disconnect".to_owned(),
-                            body: Value::Null,
-                        },
-                        Seen::Published {
-                            number: 8,
-                            status: 204,
-                            body: Value::Null,
-                        },
-                    ],
-                ),
+                after(live(None), 100, disconnected()),
                 200,
                 vec![publishing(1, 1), event(1, "p1")],
             ),
@@ -350,6 +336,46 @@ fn each_oracle_complains_of_a_history_that_breaks_its_promise_in_time() {
     ];
     for (oracle, name, history) in cases {
         assert_eq!(judged_at(history), Some(oracle), "{name}");
+    }
+}
+
+/// A back end has the user disconnected.
+fn disconnected() -> Vec<Seen> {
+    vec![
+        Seen::Publishing {
+            number: 8,
+            path: "/v1/users/7/disconnect".to_owned(),
+            body: Value::Null,
+        },
+        Seen::Published {
+            number: 8,
+            status: 204,
+            body: Value::Null,
+        },
+    ]
+}
+
+#[test]
+fn whose_token_is_under_way_may_stay_when_its_user_is_disconnected() {
+    let auth = || said(r#"{"op":"auth","token":"t"}"#);
+    for (before, complaint) in [
+        (vec![auth()], None),
+        (vec![auth(), welcome("e", 0, None)], Some("rights")),
+        (vec![welcome("e", 0, None), auth()], Some("rights")),
+        (vec![], Some("rights")),
+    ] {
+        let mut history = live(None);
+        history.pop();
+        let history = after(history, 100, [before, disconnected()].concat());
+        let then = vec![
+            welcome("e", 0, None),
+            publishing(1, 1),
+            event(1, "p1"),
+            published(1, 1, false),
+            found(1, &["p1"]),
+            inbox(1, 1),
+        ];
+        assert_eq!(judged_at(after(history, 200, then)), complaint);
     }
 }
 
