@@ -384,7 +384,7 @@ impl Hub {
                     reference,
                 },
             );
-        } else if session.user() == Some(principal.user()) {
+        } else if session.user() == Some(principal.user()) || planted!(StrangerTaken) {
             sim_reached!("auth_refresh");
             self.refresh(now, conn, principal);
             self.admitted(now, conn, Some(reference));
