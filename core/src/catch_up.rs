@@ -248,6 +248,7 @@ impl CatchUp {
                             after: cursor.after,
                             to: log.cached_floor(),
                         };
+                        cursor.waits = planted!(PageNeverAsked);
                         wanted.push((at, page));
                     }
                     None

@@ -75,6 +75,8 @@ mutants! {
     BusGapUntold "bus_gap_untold": "a back end on the bus is not told what it missed",
     BusLeavesRoomOut "bus_leaves_room_out": "an event's first room is not named on the bus",
     StrangerTaken "stranger_taken": "a connection takes another user's token as a renewal",
+    PageNeverAsked "page_never_asked": "who catches up in two rooms and is told a gap in one is not sent the other's page",
+    ShownUnsafe "shown_unsafe": "a store that finds its disk full shows what a process before wrote and did not sync",
     TokenNeverEnds "token_never_ends": "a connection outlives its token",
     EvictionToldLate "eviction_told_late": "members of a room that was put out of memory are told after the event that put it out",
     PingsUnanswered "pings_unanswered": "the `ping` operation has no reply",
