@@ -23,7 +23,7 @@ use crate::net::Net;
 use crate::oracle::{BoundedMemory, Broken, Oracles, Sample};
 use crate::outside::Program;
 use crate::panics;
-use crate::plan::{Keeps, Plan};
+use crate::plan::Plan;
 use crate::presence::Presence;
 use crate::publisher::{self, Request};
 use crate::storage::Machine;
@@ -109,10 +109,7 @@ fn judged(
     drop(coverage::take());
     let meter = Rc::<Meter>::default();
     let world = meter.count(|| World::begin(plan, witness, outside, Rc::clone(&meter)));
-    let keeps = match &world.machine {
-        Some(_) => plan.world.keeps(),
-        None => Keeps::Memory,
-    };
+    let keeps = plan.world.keeps();
     let mut judge = Judge {
         oracles: Oracles::new(plan.world.limits.clone(), keeps),
         memory: BoundedMemory::new(plan.world.limits.clone(), plan.world.devices.len()),
