@@ -69,6 +69,7 @@ pub(crate) fn generate(seed: u64) -> Plan {
         listener::choose(seed, &mut world, &mut steps);
         strangers(seed, &world, &mut steps);
         talkers(seed, &world, &mut steps);
+        rush(seed, &world, &mut steps);
     }
     Plan {
         format: FORMAT,
@@ -124,6 +125,29 @@ fn talkers(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     let step = Step::ResumeReading { device };
     steps.push(Timed { at_ms, step });
     steps.retain(|timed| timed.at_ms <= world.faults_ms);
+    steps.sort_by_key(|timed| timed.at_ms);
+}
+
+/// The last seconds with faults, in some worlds: all come back at once to a server that has nothing in memory, and meanwhile so
+/// much is published to two places that what they missed is trimmed as they read it.
+fn rush(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
+    let mut random = Rng::with_seed(seed ^ 0x9054);
+    if random.u8(..3) > 0 {
+        return;
+    }
+    let from = world.faults_ms.saturating_sub(random.u64(3_000..10_000));
+    let step = Step::Crash {};
+    steps.push(Timed { at_ms: from, step });
+    let places = [target(&mut random, world), target(&mut random, world)];
+    for _ in 0..random.u64(20..120) {
+        let mut step = publish(&mut random, world);
+        if let Step::Publish { to, kind, .. } = &mut step {
+            to.clone_from(&places[random.usize(..places.len())]);
+            *kind = Kind::Note {};
+        }
+        let at_ms = from + random.u64(500..3_000);
+        steps.push(Timed { at_ms, step });
+    }
     steps.sort_by_key(|timed| timed.at_ms);
 }
 
@@ -404,23 +428,7 @@ fn token(random: &mut Rng, world: &Setting) -> Token {
 }
 
 pub(crate) fn publish(random: &mut Rng, world: &Setting) -> Step {
-    let user = |random: &mut Rng| {
-        world
-            .devices
-            .get(device(random, world))
-            .map_or(1, |it| it.user)
-    };
-    let to = if random.u8(..3) == 0 {
-        Target::User { user: user(random) }
-    } else {
-        let mut users: Vec<u64> = (0..random.usize(..3)).map(|_| user(random)).collect();
-        users.sort_unstable();
-        users.dedup();
-        Target::Task {
-            task: random.u32(..world.tasks),
-            users,
-        }
-    };
+    let to = target(random, world);
     let life = [
         "created",
         "created",
@@ -456,6 +464,27 @@ pub(crate) fn publish(random: &mut Rng, world: &Setting) -> Step {
         insists: random.bool(),
         dies: random.u8(..12) == 0,
         notify: (random.u8(..6) == 0).then(|| random.bool()),
+    }
+}
+
+/// Where something is published to.
+fn target(random: &mut Rng, world: &Setting) -> Target {
+    let user = |random: &mut Rng| {
+        world
+            .devices
+            .get(device(random, world))
+            .map_or(1, |it| it.user)
+    };
+    if random.u8(..3) == 0 {
+        Target::User { user: user(random) }
+    } else {
+        let mut users: Vec<u64> = (0..random.usize(..3)).map(|_| user(random)).collect();
+        users.sort_unstable();
+        users.dedup();
+        Target::Task {
+            task: random.u32(..world.tasks),
+            users,
+        }
     }
 }
 
