@@ -166,7 +166,38 @@ pub(crate) fn faults(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
         }
     }
     steps.extend(drawn);
+    steps.extend(worse(seed, world, &publishes));
     steps.sort_by_key(|timed| timed.at_ms);
+}
+
+/// A disk that gets worse and worse, in some worlds: it fails an fsync, the next server finds it full, and then the power goes.
+fn worse(seed: u64, world: &Setting, publishes: &[u64]) -> Vec<Timed> {
+    let mut random = Rng::with_seed(seed ^ 0x3025);
+    let mut steps = Vec::new();
+    let most = [0, 0, 3][random.usize(..3)];
+    for _ in 0..random.usize(..=most) {
+        let Some(&at_ms) = random.choice(publishes) else {
+            break;
+        };
+        let crash_ms = at_ms + random.u64(100..1_000);
+        let power_ms = crash_ms + random.u64(600..6_000);
+        let full = DiskFault::Full {
+            blocks: random.usize(..4),
+            for_ms: random.u64(5_000..60_000),
+            copies: random.bool(),
+        };
+        let fails = DiskFault::FsyncFails { after: 0 };
+        let loses = any_loss(&mut random);
+        let all = [
+            (at_ms, Step::BadDisk { how: fails }),
+            (crash_ms, Step::Crash {}),
+            (crash_ms, Step::BadDisk { how: full }),
+            (power_ms, Step::PowerCut { loses }),
+        ];
+        steps.extend(all.map(|(at_ms, step)| Timed { at_ms, step }));
+    }
+    steps.retain(|timed| timed.at_ms <= world.faults_ms);
+    steps
 }
 
 fn any_loss(random: &mut Rng) -> Loss {
