@@ -128,25 +128,43 @@ fn talkers(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     steps.sort_by_key(|timed| timed.at_ms);
 }
 
-/// The last seconds with faults, in some worlds: all come back at once to a server that has nothing in memory, and meanwhile so
-/// much is published to two places that what they missed is trimmed as they read it.
+/// The last seconds with faults, in some worlds: all come back to a server that has nothing in memory, and of those who watch a
+/// task some stop reading while so much comes in it, and in one of their own rooms, that it is trimmed before they read it.
 fn rush(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     let mut random = Rng::with_seed(seed ^ 0x9054);
-    if random.u8(..3) > 0 {
+    let watching = |(number, device): (usize, &Device)| match device.endpoint {
+        Endpoint::Chat { task } => Some((number, device.user, task)),
+        Endpoint::Notifications {} => None,
+    };
+    let devices = world.devices.iter().enumerate();
+    let watchers: Vec<_> = devices.filter_map(watching).collect();
+    let Some(&(_, user, task)) = random.choice(&watchers).filter(|_| seed.is_multiple_of(3)) else {
         return;
+    };
+    let from = world.faults_ms.saturating_sub(random.u64(12_000..20_000));
+    let mut then = |after_ms: u64, step: Step| {
+        let at_ms = (from + after_ms).min(world.faults_ms);
+        steps.push(Timed { at_ms, step });
+    };
+    then(0, Step::Crash {});
+    for &(device, ..) in watchers
+        .iter()
+        .filter(|(_, of, at)| *of == user || *at == task)
+    {
+        let with = Since::Positions;
+        then(random.u64(500..2_000), Step::Connect { device, with });
+        if random.bool() {
+            then(random.u64(1_000..5_000), Step::StopReading { device });
+        }
     }
-    let from = world.faults_ms.saturating_sub(random.u64(3_000..10_000));
-    let step = Step::Crash {};
-    steps.push(Timed { at_ms: from, step });
-    let places = [target(&mut random, world), target(&mut random, world)];
+    let places = [vec![user], vec![]].map(|users| Target::Task { task, users });
     for _ in 0..random.u64(20..120) {
         let mut step = publish(&mut random, world);
         if let Step::Publish { to, kind, .. } = &mut step {
             to.clone_from(&places[random.usize(..places.len())]);
             *kind = Kind::Note {};
         }
-        let at_ms = from + random.u64(500..3_000);
-        steps.push(Timed { at_ms, step });
+        then(random.u64(3_000..12_000), step);
     }
     steps.sort_by_key(|timed| timed.at_ms);
 }
