@@ -5,6 +5,7 @@
     reason = "of JSON, where what is absent is null"
 )]
 
+mod apart;
 mod bunch;
 mod coverage;
 mod determinism;
