@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::ops::Range;
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -20,7 +20,7 @@ use fanfare_websocket::Passes;
 use crate::generate::generate;
 use crate::names::seconds;
 use crate::plan::Plan;
-use crate::run::{Seeds, cores};
+use crate::run::{Interrupts, Jobs, Seeds};
 use crate::{say, verdict, world};
 
 /// Steps that are shown before the one that differs.
@@ -32,9 +32,8 @@ pub(crate) struct Determinism {
     /// The first seed and the one behind the last, as in 0..50
     #[arg(long, value_name = "FROM..TO", value_parser = Seeds::parse)]
     seeds: Seeds,
-    /// Worlds that run at once [default: as many as there are cores]
-    #[arg(long, value_name = "NUMBER")]
-    jobs: Option<usize>,
+    #[command(flatten)]
+    jobs: Jobs,
     /// What the other process is for: a line for each step's hash
     #[arg(long, hide = true)]
     hashes: bool,
@@ -135,44 +134,62 @@ pub(crate) fn run(args: &Determinism) -> ExitCode {
     if args.hashes {
         return other_process(args);
     }
-    let (next, all) = (AtomicU64::new(args.seeds.from), AtomicU64::new(0));
+    let next = AtomicU64::new(args.seeds.from);
+    let (worlds, all) = (AtomicU64::new(0), AtomicU64::new(0));
     let found: Mutex<Option<(u64, String)>> = Mutex::default();
     let began = Instant::now();
-    thread::scope(|threads| {
-        for _ in 0..args.jobs.or_else(cores).unwrap_or(1).max(1) {
-            threads.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= args.seeds.to {
-                        return;
-                    }
-                    match compare(seed) {
-                        Ok(steps) => {
-                            all.fetch_add(steps as u64, Ordering::Relaxed);
-                        }
-                        Err(differs) => {
-                            next.store(args.seeds.to, Ordering::Relaxed);
-                            let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                            if found.as_ref().is_none_or(|(other, _)| seed < *other) {
-                                *found = Some((seed, differs));
-                            }
-                        }
+    let interrupts = Interrupts::watch();
+    say(&format!(
+        "seeds {}..{}, {} at once",
+        args.seeds.from,
+        args.seeds.to,
+        args.jobs.number()
+    ));
+    let stop = AtomicBool::new(false);
+    let work = || {
+        while let Some(seed) = args.seeds.next(&next) {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            match compare(seed) {
+                Ok(steps) => {
+                    worlds.fetch_add(1, Ordering::Relaxed);
+                    all.fetch_add(steps as u64, Ordering::Relaxed);
+                }
+                Err(differs) => {
+                    next.store(args.seeds.to, Ordering::Relaxed);
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    if found.as_ref().is_none_or(|(other, _)| seed < *other) {
+                        *found = Some((seed, differs));
                     }
                 }
-            });
+            }
         }
+    };
+    let interrupted = interrupts.during(&stop, || {
+        thread::scope(|threads| {
+            for _ in 0..args.jobs.number() {
+                threads.spawn(work);
+            }
+        });
     });
-    if let Some((seed, differs)) = found.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // Ctrl-C may have ended another process before this one.
+    if let Some((seed, differs)) = found.filter(|_| !interrupted) {
         say(&format!("determinism: two runs of seed {seed} differ"));
         say(&differs);
         return ExitCode::from(verdict::DETERMINISM);
     }
     say(&format!(
         "{} worlds, each three times, in {:.1} s: their {} steps are the same in two runs of one process and in another process",
-        args.seeds.to - args.seeds.from,
+        worlds.into_inner(),
         began.elapsed().as_secs_f64(),
         all.into_inner(),
     ));
+    if interrupted {
+        say("interrupted: no more were begun");
+        return ExitCode::from(verdict::INTERRUPTED);
+    }
     ExitCode::SUCCESS
 }
 
@@ -298,6 +315,18 @@ mod tests {
         let mut drawn = plan;
         drawn.seed += 1;
         assert_ne!(parting(&one.hashes, &steps(&drawn, 0..0).hashes), None);
+    }
+
+    #[test]
+    fn what_a_witness_keeps_is_no_part_of_the_world() {
+        let kept = Rc::new(RefCell::new(Vec::new()));
+        let witness = {
+            let kept = Rc::clone(&kept);
+            Rc::new(move |_: Time, _: Passes<'_>| kept.borrow_mut().push(vec![0_u8; 10_000]))
+        };
+        let report = world::watched(&generate(1), &mut |_| {}, Some(witness));
+        assert!(kept.borrow().len() > 1_000);
+        assert_eq!(report.failure, None);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod apart;
 mod bunch;
+mod check;
 mod coverage;
 mod determinism;
 mod device;
@@ -91,12 +92,27 @@ fn main() -> ExitCode {
         Subcommands::Replay(args) => replay::run(&args),
         Subcommands::Plan { seed } => {
             let plan = generate::generate(seed);
-            say(&plan.to_json(&story::tell(&plan).0));
-            ExitCode::SUCCESS
+            print(&plan.to_json(&story::tell(&plan).0))
         }
         Subcommands::Outside(args) => outside::run(&args),
         Subcommands::Shrink(args) => shrink::run(&args),
         Subcommands::Mutants(args) => mutants::run(&args),
+    }
+}
+
+/// What is to be kept, to standard output: a file that lacks its end is said.
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    let mut out = std::io::stdout();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(
+                std::io::stderr(),
+                "fanfare-sim: it can't be written: {error}"
+            );
+            ExitCode::from(verdict::USAGE)
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod table;
 
 use clap::Args;
 
-use crate::run::Seeds;
+use crate::run::{Jobs, Seeds};
 
 #[cfg(not(fanfare_mutants))]
 pub(crate) use build::run;
@@ -20,9 +20,8 @@ pub(crate) struct Mutants {
     /// The seeds within which each has to be found
     #[arg(long, value_name = "FROM..TO", value_parser = Seeds::parse, default_value = "0..2000")]
     seeds: Seeds,
-    /// Worlds that run at once [default: as many as there are cores]
-    #[arg(long, value_name = "NUMBER")]
-    jobs: Option<usize>,
+    #[command(flatten)]
+    jobs: Jobs,
     /// Only this one; can be given several times
     #[arg(long, value_name = "NAME", conflicts_with = "few")]
     only: Vec<String>,

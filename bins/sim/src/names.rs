@@ -21,6 +21,8 @@ impl Names {
                 Endpoint::Chat { .. } => "chat",
                 Endpoint::Notifications {} => "bell",
             });
+            // A name may have what a terminal would obey.
+            let what = what.escape_debug();
             Some(format!("{what} of user {}", about.user))
         };
         let all: Vec<String> = (0..plan.world.devices.len()).filter_map(name).collect();

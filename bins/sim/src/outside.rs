@@ -8,7 +8,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -27,11 +28,14 @@ use crate::generate::generate;
 use crate::machine::{API_KEY, BEGINNING, SECRET};
 use crate::names::Names;
 use crate::plan::{Bounds, Network, Plan, Step, Timed};
+use crate::run::Interrupts;
 use crate::world::{self, Failure};
 use crate::{say, trace, verdict};
 
 /// How long a start may take on a busy machine.
 const START: Duration = Duration::from_secs(30);
+/// How often Ctrl-C is looked for.
+const LOOK: Duration = Duration::from_millis(200);
 /// Devices at most: all of it runs on the machine that judges.
 const DEVICES_MAX: usize = 20;
 /// Lines of the trace that are shown of a failure.
@@ -43,7 +47,7 @@ pub(crate) struct Outside {
     /// The program [default: the `fanfare-server` beside this one]
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
-    /// Seconds in which faults happen
+    /// Seconds in which faults happen; what is owed is waited for after that, for about half a minute
     #[arg(long, value_name = "NUMBER", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     seconds: u64,
     /// The seed from which the plan is drawn
@@ -85,16 +89,34 @@ pub(crate) fn run(args: &Outside) -> ExitCode {
         plan.world.devices.len(),
         plan.steps.len()
     ));
-    let names = Names::new(&plan);
-    let mut last = VecDeque::new();
     let data = (!args.memory).then(|| data.path().to_owned());
-    let program = Rc::new(Program::new(program, data));
-    let report = world::outside(&plan, Rc::clone(&program), &mut |it| {
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut code = ExitCode::from(verdict::INTERRUPTED);
+    let interrupted = Interrupts::watch().during(&stop, || {
+        let stop = Arc::clone(&stop);
+        code = judge(&plan, &Rc::new(Program::new(program, data, stop)));
+    });
+    if interrupted {
+        say("interrupted: what was owed was not waited for");
+        return ExitCode::from(verdict::INTERRUPTED);
+    }
+    code
+}
+
+/// Runs the plan with the program, and says what came of it.
+fn judge(plan: &Plan, program: &Rc<Program>) -> ExitCode {
+    let names = Names::new(plan);
+    let mut last = VecDeque::new();
+    let report = world::outside(plan, Rc::clone(program), &mut |it| {
         last.push_back(trace::line(&names, it));
         if last.len() > SHOWN {
             last.pop_front();
         }
     });
+    if let (Some(Failure::Panic(words)), 0) = (&report.failure, program.starts.get()) {
+        say(&format!("fanfare-sim: {words}"));
+        return ExitCode::from(verdict::USAGE);
+    }
     say(&format!(
         "{} observations, {} steps, {} starts of the server; faults\n{}",
         report.seen,
@@ -106,6 +128,9 @@ pub(crate) fn run(args: &Outside) -> ExitCode {
         say("every promise was kept");
         return ExitCode::SUCCESS;
     };
+    if program.stop.load(Ordering::Relaxed) {
+        return ExitCode::from(verdict::INTERRUPTED);
+    }
     for line in last {
         say(&format!("  {line}"));
     }
@@ -192,10 +217,12 @@ pub(crate) struct Program {
     starts: Cell<u64>,
     /// What it should not have done.
     failed: RefCell<Option<String>>,
+    /// Set when there is no time for more.
+    stop: Arc<AtomicBool>,
 }
 
 impl Program {
-    fn new(path: PathBuf, data: Option<PathBuf>) -> Self {
+    fn new(path: PathBuf, data: Option<PathBuf>, stop: Arc<AtomicBool>) -> Self {
         Self {
             path,
             data,
@@ -204,6 +231,7 @@ impl Program {
             began: Instant::now(),
             starts: Cell::new(0),
             failed: RefCell::default(),
+            stop,
         }
     }
 
@@ -279,10 +307,18 @@ impl Program {
         });
         match addresses.recv_timeout(START) {
             Ok(address) => Ok((child, address)),
-            Err(_) => {
+            // Its log has ended, and so has it.
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                let status = child.wait()?;
+                let words = format!("{}: it ended with {status}", self.path.display());
+                Err(io::Error::other(words))
+            }
+            Err(mpsc::RecvTimeoutError::Timeout) => {
                 let _ = child.kill();
                 let _ = child.wait();
-                Err(io::Error::other("it does not say that it listens"))
+                let (path, seconds) = (self.path.display(), START.as_secs());
+                let words = format!("{path}: within {seconds} s it does not say that it listens");
+                Err(io::Error::other(words))
             }
         }
     }
@@ -336,12 +372,17 @@ impl Program {
 
     /// What went wrong with the program itself.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.failed.take()
+        let interrupted = || {
+            let stop = self.stop.load(Ordering::Relaxed);
+            stop.then(|| "it was interrupted".to_owned())
+        };
+        self.failed.take().or_else(interrupted)
     }
 
-    /// Waits for something to do, at most until this time.
+    /// Waits for something to do, at most until this time, and not so long that Ctrl-C would not be seen.
     pub(crate) fn wait(&self, actors: &LocalExecutor<'static>, until: Time) {
         let until = self.began + Duration::from_millis(until.as_millis());
+        let until = until.min(Instant::now() + LOOK);
         let late = async {
             Timer::at(until).await;
         };

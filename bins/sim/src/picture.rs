@@ -64,8 +64,8 @@ pub(crate) fn write(plan: &Plan, told: &[String], file: &Path) -> std::io::Resul
     let passed = passed.take();
     let picture = Picture::new(plan, &seen, passed);
     let data = picture.data(plan, &report, told);
-    // A script ends at its closing tag, wherever that stands.
-    let data = data.to_string().replace("</", "<\\/");
+    // A tag or a comment would be one wherever it stands.
+    let data = data.to_string().replace('<', "\\u003c");
     std::fs::write(file, PAGE.replacen("\"DATA\"", &data, 1))
 }
 

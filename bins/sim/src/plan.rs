@@ -7,6 +7,7 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::check::Wrong;
 use crate::disk::{DiskFault, Keeping, Loss};
 use crate::garble::Garble;
 
@@ -449,10 +450,10 @@ pub(crate) enum Error {
     },
     #[error("{file}: {}", other_format(*found))]
     Format { file: PathBuf, found: u32 },
-    #[error("{file}: steps[{number}]: {what}")]
-    Step {
+    #[error("{file}: {field}: {what}")]
+    Wrong {
         file: PathBuf,
-        number: usize,
+        field: String,
         what: String,
     },
 }
@@ -532,31 +533,8 @@ impl Plan {
         let plan: Self = from_json(text).map_err(malformed)?;
         match plan.check() {
             Ok(()) => Ok(plan),
-            Err((number, what)) => Err(Error::Step { file, number, what }),
+            Err(Wrong { field, what }) => Err(Error::Wrong { file, field, what }),
         }
-    }
-
-    /// Whether every step names what there is, and comes in its time.
-    pub(crate) fn check(&self) -> Result<(), (usize, String)> {
-        let mut before = 0;
-        for (number, timed) in self.steps.iter().enumerate() {
-            let wrong = |what: &str| Err((number, what.to_owned()));
-            if timed.at_ms < before || timed.at_ms > self.world.faults_ms {
-                return wrong("comes before the one before it, or after the faults' end");
-            }
-            before = timed.at_ms;
-            let (device, task, publisher) = timed.step.names();
-            if device.is_some_and(|it| it >= self.world.devices.len()) {
-                return wrong("there is no device of this number");
-            }
-            if task.is_some_and(|it| it >= self.world.tasks) {
-                return wrong("there is no task of this number");
-            }
-            if publisher.is_some_and(|it| it >= self.world.publishers as usize) {
-                return wrong("there is no publisher of this number");
-            }
-        }
-        Ok(())
     }
 }
 
@@ -653,11 +631,11 @@ mod tests {
             (step("{\"stop_reading\":{}}"), "missing field `device`"),
             (
                 step("{\"stop_reading\":{\"device\":999}}"),
-                "steps[0]: there is no device",
+                "steps[0].step: there is no device",
             ),
             (
                 step("{\"part\":{\"device\":0,\"task\":999}}"),
-                "steps[0]: there is no task",
+                "steps[0].step: there is no task",
             ),
             (
                 step("{\"repeat\":{\"publisher\":99,\"lies\":true}}"),

@@ -25,9 +25,8 @@ pub(crate) struct Run {
     /// The first seed and the one behind the last, as in 0..2000
     #[arg(long, value_name = "FROM..TO", value_parser = Seeds::parse)]
     seeds: Seeds,
-    /// Worlds that run at once [default: as many as there are cores]
-    #[arg(long, value_name = "NUMBER")]
-    jobs: Option<usize>,
+    #[command(flatten)]
+    jobs: Jobs,
     /// Prints how many seeds came to each mark in the server's code, and fails where none came to one, or to a fault or a
     /// step; needs a build with `--features marks`
     #[arg(long)]
@@ -35,6 +34,24 @@ pub(crate) struct Run {
     /// Folder to which the plan of a world that fails is written
     #[arg(long, value_name = "DIR", default_value = ".")]
     plans: PathBuf,
+}
+
+/// Each is a thread.
+const JOBS_MAX: i64 = 1_024;
+
+/// How much is done at once.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Jobs {
+    /// Worlds that run at once [default: as many as there are cores]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=JOBS_MAX))]
+    jobs: Option<u16>,
+}
+
+impl Jobs {
+    pub(crate) fn number(self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, usize::from);
+        self.jobs.map_or_else(cores, usize::from)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -63,6 +80,13 @@ impl Seeds {
             ));
         }
         Ok(Self { from, to })
+    }
+
+    /// The next one that nobody has begun, where they are counted in `next`.
+    pub(crate) fn next(self, next: &AtomicU64) -> Option<u64> {
+        let one_more = |seed: u64| (seed < self.to).then(|| seed + 1);
+        let begun = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        begun.ok()
     }
 }
 
@@ -136,11 +160,7 @@ impl Shared {
     }
 
     fn work(&self) {
-        loop {
-            let seed = self.next.fetch_add(1, Ordering::Relaxed);
-            if seed >= self.seeds.to {
-                return;
-            }
+        while let Some(seed) = self.seeds.next(&self.next) {
             let plan = generate(seed);
             let mut report = world::run(&plan, &mut |_| {});
             let failure = report.failure.take();
@@ -180,13 +200,13 @@ pub(crate) fn bar(length: Option<u64>, template: &str) -> ProgressBar {
     bar
 }
 
-/// Ctrl-C, from when it is watched.
+/// Ctrl-C or SIGTERM, from when they are watched.
 pub(crate) struct Interrupts(Option<Signals>);
 
 impl Interrupts {
     pub(crate) fn watch() -> Self {
         // It ends the process by itself, where it can't be watched.
-        Self(Signals::new([Signal::Int]).ok())
+        Self(Signals::new([Signal::Int, Signal::Term]).ok())
     }
 
     async fn come(self) {
@@ -233,8 +253,15 @@ pub(crate) fn run(args: &Run) -> ExitCode {
              cargo run --release -p fanfare-sim --features marks -- run --coverage ...");
         return ExitCode::from(verdict::USAGE);
     }
+    if !args.plans.is_dir() {
+        say(&format!(
+            "fanfare-sim: {}: no such folder: the plan of a world that fails would be lost",
+            args.plans.display()
+        ));
+        return ExitCode::from(verdict::USAGE);
+    }
     let seeds = args.seeds;
-    let jobs = args.jobs.or_else(cores).unwrap_or(1).max(1);
+    let jobs = args.jobs.number();
     let shared = Arc::new(Shared {
         seeds,
         next: AtomicU64::new(seeds.from),
@@ -286,11 +313,6 @@ pub(crate) fn run(args: &Run) -> ExitCode {
         None => ExitCode::SUCCESS,
         Some((seed, failure)) => tell(seed, &failure, &args.plans),
     }
-}
-
-/// As many as there are cores.
-pub(crate) fn cores() -> Option<usize> {
-    thread::available_parallelism().ok().map(usize::from)
 }
 
 fn say_marks(coverage: &Coverage) {

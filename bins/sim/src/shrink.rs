@@ -12,7 +12,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::plan::{Bounds, Device, Network, Plan, Step, Timed};
-use crate::run::{Interrupts, bar, cores};
+use crate::run::{Interrupts, Jobs, bar};
 use crate::{say, story, verdict, world};
 
 /// What `shrink` is told.
@@ -23,9 +23,8 @@ pub(crate) struct Shrink {
     /// File to which the shorter plan is written [default: beside it, as NAME.short.json]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Plans that are tried at once [default: as many as there are cores]
-    #[arg(long, value_name = "NUMBER")]
-    jobs: Option<usize>,
+    #[command(flatten)]
+    jobs: Jobs,
 }
 
 pub(crate) fn run(args: &Shrink) -> ExitCode {
@@ -40,6 +39,14 @@ pub(crate) fn run(args: &Shrink) -> ExitCode {
         .out
         .clone()
         .unwrap_or_else(|| args.plan.with_extension("short.json"));
+    let folder = out.parent().filter(|it| !it.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        say(&format!(
+            "fanfare-sim: {}: there is no such folder",
+            out.display()
+        ));
+        return ExitCode::from(verdict::USAGE);
+    }
     let began = Instant::now();
     let report = world::run(&plan, &mut |_| {});
     let Some(failure) = report.failure else {
@@ -51,7 +58,7 @@ pub(crate) fn run(args: &Shrink) -> ExitCode {
     say(&format!("{before} steps, which fail by {name}"));
     let bar = bar(None, "{spinner} shortening: {msg}, {elapsed}");
     let stop = AtomicBool::new(false);
-    let jobs = args.jobs.or_else(cores).unwrap_or(1).max(1);
+    let jobs = args.jobs.number();
     let mut shrinker = Shrinker {
         fails: &|plan| {
             let failure = world::run(plan, &mut |_| {}).failure;
@@ -88,7 +95,8 @@ pub(crate) fn run(args: &Shrink) -> ExitCode {
             out.display()
         )),
         Err(error) => {
-            say(&format!("fanfare-sim: {error}"));
+            say(&format!("fanfare-sim: {error}; this is it"));
+            say(&short.to_json(&told));
             return ExitCode::from(verdict::USAGE);
         }
     }

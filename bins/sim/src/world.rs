@@ -108,6 +108,10 @@ fn judged(
     // What others on this thread have reached.
     drop(coverage::take());
     let meter = Rc::<Meter>::default();
+    // What a witness keeps is no part of the world.
+    let witness = witness.map(|witness| -> Witness {
+        Rc::new(move |at, passes| Meter::leave_out(|| witness(at, passes)))
+    });
     let world = meter.count(|| World::begin(plan, witness, outside, Rc::clone(&meter)));
     let keeps = plan.world.keeps();
     let mut judge = Judge {

@@ -47,6 +47,63 @@ fn a_range_of_seeds_without_one_is_told() {
 }
 
 #[test]
+fn what_can_not_be_done_is_told_before_anything_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.json");
+    std::fs::write(&plan, run(&["plan", "46"]).stdout).unwrap();
+    let plan = plan.to_str().unwrap();
+    for (arguments, told) in [
+        (
+            vec!["run", "--seeds", "0..9", "--jobs", "0"],
+            "not in 1..=1024",
+        ),
+        (
+            vec!["determinism", "--seeds", "0..9", "--jobs", "9999"],
+            "not in 1..=1024",
+        ),
+        (
+            vec!["run", "--seeds", "0..9", "--plans", "/nonexistent"],
+            "/nonexistent: no such folder",
+        ),
+        (
+            vec!["shrink", plan, "--out", "/nonexistent/short.json"],
+            "short.json: there is no such folder",
+        ),
+        (
+            vec!["outside", "--server", "/nonexistent"],
+            "no such program",
+        ),
+        (
+            vec!["outside", "--server", "/bin/true", "--memory"],
+            "/bin/true: it ended with exit status: 0",
+        ),
+    ] {
+        let output = run(&arguments);
+        let words = words_of(&output);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {words}");
+        assert!(words.contains(told), "{arguments:?}: {words}");
+    }
+}
+
+#[test]
+fn the_last_seed_of_all_is_one_world() {
+    let seeds = format!("{}..{}", u64::MAX - 1, u64::MAX);
+    let output = run(&["run", "--seeds", &seeds, "--jobs", "2"]);
+    let told = words_of(&output);
+    assert!(told.contains("\n1 worlds in "), "{told}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_plan_that_is_cut_is_told() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let output = command(&["plan", "46"]).stdout(full.unwrap()).output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(words_of(&output).contains("it can't be written"));
+}
+
+#[test]
 fn a_run_counts_steps_and_faults_by_kind_and_shows_no_bar_where_nobody_looks() {
     let output = run(&["run", "--seeds", "0..1"]);
     assert_eq!(output.status.code(), Some(0), "{}", words_of(&output));
@@ -64,29 +121,30 @@ fn a_run_counts_steps_and_faults_by_kind_and_shows_no_bar_where_nobody_looks() {
 
 #[test]
 fn ctrl_c_prints_what_was_done_so_far() {
-    let mut child = command(&["run", "--seeds", "0..1000000"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdout = BufReader::new(child.stdout.take().unwrap());
-    let mut line = String::new();
-    stdout.read_line(&mut line).unwrap();
-    assert!(line.starts_with("seeds 0..1000000, "), "{line}");
-    kill(
-        Pid::from_raw(child.id().try_into().unwrap()),
-        Signal::SIGINT,
-    )
-    .unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(130));
-    let mut rest = String::new();
-    stdout.read_to_string(&mut rest).unwrap();
-    for told in [
+    let rest = [
         " worlds in ",
         "\nsteps\n",
         "\nfaults\n",
         "\ninterrupted: seeds from ",
-    ] {
-        assert!(rest.contains(told), "{told}: {rest}");
+    ];
+    let also = [" worlds, each three times, in ", "\ninterrupted: "];
+    for (name, told) in [("run", &rest[..]), ("determinism", &also[..])] {
+        let mut child = command(&[name, "--seeds", "0..1000000"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert!(line.starts_with("seeds 0..1000000, "), "{line}");
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        kill(pid, Signal::SIGINT).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let mut rest = String::new();
+        stdout.read_to_string(&mut rest).unwrap();
+        for told in told {
+            assert!(rest.contains(told), "{name}: {told}: {rest}");
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use fanfare_core::mutants::{Mutant, plant};
 
 use super::Mutants;
 use crate::generate::generate;
-use crate::run::{Interrupts, Seeds, cores};
+use crate::run::{Interrupts, Seeds};
 use crate::{say, verdict, world};
 
 /// The exit code where one was not found, as `--help` has it.
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Mutants) -> ExitCode {
             return ExitCode::from(verdict::USAGE);
         }
     };
-    let jobs = args.jobs.or_else(cores).unwrap_or(1).max(1);
+    let jobs = args.jobs.number();
     let stop = AtomicBool::new(false);
     let (mut found, mut survived) = (0, Vec::new());
     let began = Instant::now();
@@ -115,9 +115,8 @@ fn look(mutant: Mutant, seeds: Seeds, jobs: usize, stop: &AtomicBool) -> Option<
     thread::scope(|threads| {
         for _ in 0..jobs {
             threads.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.to || stop.load(Ordering::Relaxed) {
+                while let Some(seed) = seeds.next(&next) {
+                    if stop.load(Ordering::Relaxed) {
                         return;
                     }
                     let report = world::run(&generate(seed), &mut |_| {});
