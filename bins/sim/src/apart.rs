@@ -4,7 +4,7 @@
 use fastrand::Rng;
 
 use crate::generate::{device, publish};
-use crate::plan::{Bounds, Device, Endpoint, Kind, Setting, Since, Step, Target, Timed};
+use crate::plan::{Bounds, Kind, Setting, Since, Step, Target, Timed};
 
 /// The limits of its server that are drawn so.
 pub(crate) fn limits(seed: u64, world: &mut Setting) {
@@ -71,43 +71,56 @@ fn talkers(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     steps.sort_by_key(|timed| timed.at_ms);
 }
 
-/// The last seconds with faults, in some worlds: all come back to a server that has nothing in memory, and of those who watch a
-/// task some stop reading while so much comes in it, and in one of their own rooms, that it is trimmed before they read it.
+/// The last seconds with faults, in a third of the worlds: some go away while much comes in their rooms, and come back to a server
+/// that has nothing in memory. Of one room they missed more than is kept, and another one is read for them; in half of these
+/// worlds as much comes meanwhile.
 fn rush(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     let mut random = Rng::with_seed(seed ^ 0x9054);
-    let watching = |(number, device): (usize, &Device)| match device.endpoint {
-        Endpoint::Chat { task } => Some((number, device.user, task)),
-        Endpoint::Notifications {} => None,
-    };
-    let devices = world.devices.iter().enumerate();
-    let watchers: Vec<_> = devices.filter_map(watching).collect();
-    let Some(&(_, user, task)) = random.choice(&watchers).filter(|_| seed.is_multiple_of(3)) else {
+    if random.u8(..3) > 0 || world.tasks == 0 || world.devices.is_empty() {
         return;
-    };
-    let from = world.faults_ms.saturating_sub(random.u64(12_000..20_000));
+    }
+    let goes_on = random.bool();
+    let from = world.faults_ms.saturating_sub(30_000);
+    let mut all = Vec::new();
     let mut then = |after_ms: u64, step: Step| {
         let at_ms = (from + after_ms).min(world.faults_ms);
-        steps.push(Timed { at_ms, step });
+        all.push(Timed { at_ms, step });
     };
-    then(0, Step::Crash {});
-    for &(device, ..) in watchers
-        .iter()
-        .filter(|(_, of, at)| *of == user || *at == task)
-    {
+    let tasks: Vec<u32> = (0..random.u8(1..4))
+        .map(|_| random.u32(..world.tasks))
+        .collect();
+    let mut users = Vec::new();
+    for _ in 0..random.u8(1..6) {
+        let device = device(&mut random, world);
+        users.extend(world.devices.get(device).map(|it| it.user));
         let with = Since::Positions;
-        then(random.u64(500..2_000), Step::Connect { device, with });
-        if random.bool() {
-            then(random.u64(1_000..5_000), Step::StopReading { device });
+        let in_order = random.bool();
+        for &task in &tasks {
+            then(random.u64(..3_000), Step::Join { device, task, with });
+            then(
+                random.u64(18_000..21_000),
+                Step::Join { device, task, with },
+            );
+        }
+        then(random.u64(6_000..8_000), Step::Leave { device, in_order });
+        then(random.u64(15_000..18_000), Step::Connect { device, with });
+        if goes_on && random.bool() {
+            then(random.u64(18_000..22_000), Step::StopReading { device });
         }
     }
-    let places = [vec![user], vec![]].map(|users| Target::Task { task, users });
-    for _ in 0..random.u64(20..120) {
+    let until = if goes_on { 28_000 } else { 14_000 };
+    for _ in 0..random.u8(10..80) {
         let mut step = publish(&mut random, world);
         if let Step::Publish { to, kind, .. } = &mut step {
-            to.clone_from(&places[random.usize(..places.len())]);
+            let task = random.choice(&tasks).copied().unwrap_or_default();
+            let users = random.choice(&users).filter(|_| random.bool());
+            let users = users.into_iter().copied().collect();
+            *to = Target::Task { task, users };
             *kind = Kind::Note {};
         }
-        then(random.u64(3_000..12_000), step);
+        then(random.u64(8_000..until), step);
     }
+    then(14_000, Step::Crash {});
+    steps.extend(all);
     steps.sort_by_key(|timed| timed.at_ms);
 }
