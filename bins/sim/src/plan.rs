@@ -140,9 +140,9 @@ pub(crate) struct Bounds {
     pub(crate) user_log_events: usize,
     pub(crate) outbox_bytes: usize,
     pub(crate) log_bytes: usize,
-    #[serde(default = "rooms", skip_serializing_if = "are_all_rooms")]
+    #[serde(default = "rooms")]
     pub(crate) rooms_per_connection: usize,
-    #[serde(default = "inbox_bytes", skip_serializing_if = "are_all_bytes")]
+    #[serde(default = "inbox_bytes")]
     pub(crate) inbox_bytes: usize,
 }
 
@@ -150,18 +150,8 @@ fn rooms() -> usize {
     Limits::default().rooms_per_connection
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn are_all_rooms(number: &usize) -> bool {
-    *number == rooms()
-}
-
 fn inbox_bytes() -> usize {
     Limits::default().inbox_bytes
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn are_all_bytes(number: &usize) -> bool {
-    *number == inbox_bytes()
 }
 
 impl Default for Bounds {
