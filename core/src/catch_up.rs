@@ -8,7 +8,7 @@ use crate::bus::EventBus;
 use crate::era::Era;
 use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
-use crate::ids::{Epoch, RoomId, Seq};
+use crate::ids::{Epoch, Position, RoomId, Seq};
 use crate::port::{Fetch, Fetched};
 use crate::protocol;
 use crate::room_log::GapReason;
@@ -151,10 +151,11 @@ impl CatchUp {
         Some(cursor.after)
     }
 
-    /// Stops reading `room`; the last event of it that was read.
-    pub(crate) fn stop(&mut self, room: RoomId) -> Option<Seq> {
+    /// Stops reading `room`; where it was read up to.
+    pub(crate) fn stop(&mut self, room: RoomId) -> Option<Position> {
         let at = self.cursors.iter().position(|cursor| cursor.room == room)?;
-        Some(self.cursors.swap_remove(at).after)
+        let Cursor { epoch, after, .. } = self.cursors.swap_remove(at);
+        Some(Position { epoch, seq: after })
     }
 
     /// Keeps an ephemeral event for the time after, if it has a key: without one it is dropped.
@@ -229,6 +230,9 @@ impl CatchUp {
             if let Some(gap) = log.missing_after(cursor.after, cursor.missing, self.reason) {
                 cursor.go_on(gap.to);
                 sim_reached!("gap_while_reading");
+                if !wanted.is_empty() {
+                    sim_reached!("gap_before_a_page");
+                }
                 if !planted!(SlowGapUntold) {
                     return Next::Frame(protocol::gap(cursor.room, &gap));
                 }

@@ -17,6 +17,9 @@ use crate::shipped;
 /// Milliseconds of the first phase.
 const FAULTS_MS: u64 = 10 * 60_000;
 
+/// Devices of a world without a crowd.
+const DEVICES_MAX: usize = 60;
+
 /// The plan of this seed.
 pub(crate) fn generate(seed: u64) -> Plan {
     let mut random = Rng::with_seed(seed);
@@ -112,7 +115,7 @@ fn setting(random: &mut Rng) -> Setting {
     let count = if random.bool() {
         random.usize(3..=12)
     } else {
-        random.usize(3..=60)
+        random.usize(3..=DEVICES_MAX)
     };
     let devices = (0..count).map(|_| Device {
         user: random.u64(1..=users),
@@ -140,6 +143,7 @@ fn setting(random: &mut Rng) -> Setting {
     }
     // One device, twice at once.
     if let Some(twin) = devices.last().cloned().filter(|_| random.u8(..4) == 0) {
+        devices.truncate(DEVICES_MAX - 1);
         devices.push(twin);
     }
     Setting {

@@ -9,7 +9,7 @@ use crate::catch_up::CatchUp;
 use crate::close::CloseCode;
 use crate::event::{Entry, Place, Retention};
 use crate::frame::Frame;
-use crate::ids::{ConnId, RoomId, TaskId, UserId};
+use crate::ids::{ConnId, RoomId, Seq, TaskId, UserId};
 use crate::lifecycle::TaskEvent;
 use crate::outbox::Full;
 use crate::protocol::{self, LeftReason};
@@ -249,16 +249,23 @@ fn stop_reading(session: &mut Session, task: Option<&Place>) -> Result<(), Full>
     let (Some(place), Some(catch_up)) = (task, &mut session.catch_up) else {
         return Ok(());
     };
-    let Some(after) = catch_up.stop(place.room) else {
+    let Some(read) = catch_up.stop(place.room) else {
         return Ok(());
+    };
+    let (from, reason) = if read.epoch == place.epoch {
+        (read.seq.next(), GapReason::Trimmed)
+    } else {
+        sim_reached!("deleted_in_another_epoch");
+        (Seq::ZERO.next(), GapReason::Epoch)
     };
     let gap = Gap {
         epoch: place.epoch.clone(),
-        from: after.next(),
+        from,
         to: place.seq.before(),
-        reason: GapReason::Trimmed,
+        reason,
     };
-    if gap.from > gap.to {
+    // Of another epoch it is told also where nothing is missing.
+    if gap.from > gap.to && reason == GapReason::Trimmed {
         return Ok(());
     }
     sim_reached!("deleted_while_read");

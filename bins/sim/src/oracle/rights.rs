@@ -153,7 +153,12 @@ impl Oracle for Rights {
                     return Ok(());
                 };
                 let room = text(op, "/room");
-                let why = if op["op"] == "auth" || op["op"] == "ping" {
+                let reference = op["ref"].to_string();
+                let why = if op["op"] == "auth" {
+                    // Of each token of its own it was told that it is shown.
+                    let is_own = op["ref"].is_null() || bearer.asked.contains_key(&reference);
+                    (!is_own).then_some("the token was another user's")
+                } else if op["op"] == "ping" {
                     None
                 } else if bearer.ends() <= now {
                     Some("the token had ended")
@@ -163,7 +168,7 @@ impl Oracle for Rights {
                     None
                 };
                 if let Some(why) = why {
-                    bearer.void.insert(op["ref"].to_string(), why);
+                    bearer.void.insert(reference, why);
                 }
             }
             Seen::Received { conn, frame } => return self.received(*conn, frame, now),

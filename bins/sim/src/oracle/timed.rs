@@ -242,6 +242,15 @@ fn each_oracle_complains_of_a_history_that_breaks_its_promise_in_time() {
         ),
         (
             "rights",
+            "another user's token",
+            after(
+                live(None),
+                100,
+                vec![said(r#"{"op":"auth","ref":5,"token":"t"}"#), ok(5)],
+            ),
+        ),
+        (
+            "rights",
             "an event after the user was disconnected",
             after(
                 after(live(None), 100, disconnected()),

@@ -255,3 +255,33 @@ fn a_task_deleted_while_a_slow_client_reads_its_log_is_a_gap_then_the_deletion()
     }
     assert_eq!(received.len(), read + 3);
 }
+
+#[test]
+fn a_task_deleted_after_its_room_left_the_memory_begins_anew_for_who_still_reads_it() {
+    let mut world = World::with(Settings {
+        limits: Limits {
+            outbox_bytes: 4_000,
+            log_bytes: 20_000,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    });
+    let slow = narrow(&mut world);
+    fill(&mut world, 1..=20);
+    for _ in 0..40 {
+        world.publish_to_user(user(9), draft("note:added", "x".repeat(500)));
+    }
+    world.publish_to_task(task(1), &[], draft("task:deleted", ()));
+    world.resume_reading(slow);
+    let received = world.received(slow);
+    let read = received.iter().take_while(|it| it.event().is_some());
+    let read = read.count();
+    for (it, expected) in received[read..].iter().zip([
+        gap(task(1), 1, 0, "epoch"),
+        event("task:deleted").at(task(1), 1),
+        left(task(1), "deleted"),
+    ]) {
+        assert!(expected.matches(it), "{expected}: {received:?}");
+    }
+    assert_eq!(received.len(), read + 3);
+}
