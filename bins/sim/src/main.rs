@@ -28,6 +28,7 @@ mod oracle;
 mod outside;
 mod panics;
 mod picture;
+mod place;
 mod plan;
 mod presence;
 mod publisher;

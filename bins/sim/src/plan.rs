@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::check::Wrong;
 use crate::disk::{DiskFault, Keeping, Loss};
 use crate::garble::Garble;
+use crate::place::line;
 
 /// The format that this version reads and writes. It rises with every change that an older version would misread.
 pub(crate) const FORMAT: u32 = 1;
@@ -438,21 +439,25 @@ pub(crate) enum Error {
         field: String,
         source: serde_json::Error,
     },
-    #[error("{file}: {}", other_format(*found))]
-    Format { file: PathBuf, found: u32 },
-    #[error("{file}: {field}: {what}")]
+    #[error("{file}: format: {}, line {line}", other_format(*found))]
+    Format {
+        file: PathBuf,
+        found: u32,
+        line: usize,
+    },
+    #[error("{file}: {field}: {what}, line {line}")]
     Wrong {
         file: PathBuf,
         field: String,
         what: String,
+        line: usize,
     },
 }
 
 fn other_format(found: u32) -> String {
     let age = if found < FORMAT { "older" } else { "newer" };
     format!(
-        "has format {found}, of {age} versions, and this one reads format {FORMAT} alone: \
-         run it with the version that wrote it"
+        "is {found}, of {age} versions, and this one reads {FORMAT} alone: run it with the version that wrote it"
     )
 }
 
@@ -517,13 +522,21 @@ impl Plan {
         };
         let head: Head = from_json(text).map_err(malformed)?;
         if head.format != FORMAT {
-            let found = head.format;
-            return Err(Error::Format { file, found });
+            return Err(Error::Format {
+                file,
+                found: head.format,
+                line: line(text, "format"),
+            });
         }
         let plan: Self = from_json(text).map_err(malformed)?;
         match plan.check() {
             Ok(()) => Ok(plan),
-            Err(Wrong { field, what }) => Err(Error::Wrong { file, field, what }),
+            Err(Wrong { field, what }) => Err(Error::Wrong {
+                line: line(text, &field),
+                file,
+                field,
+                what,
+            }),
         }
     }
 }
@@ -605,6 +618,8 @@ mod tests {
         let cases = [
             (String::new(), "line 1"),
             (with("\"format\": 1", "\"format\": 0"), "of older versions"),
+            (with("\"format\": 1", "\"format\": 0"), "wrote it, line 2"),
+            (with("\"tasks\": ", "\"tasks\": 9999"), ", line "),
             (with("\"format\": 1", "\"format\": 9"), "of newer versions"),
             (with("\"seed\"", "\"sed\""), "unknown field `sed`"),
             (with("\"seed\": 1", "\"seed\": \"x\""), "plan.json: seed: "),

@@ -39,6 +39,13 @@ pub(crate) fn run(args: &Shrink) -> ExitCode {
         .out
         .clone()
         .unwrap_or_else(|| args.plan.with_extension("short.json"));
+    if out == args.plan {
+        say(&format!(
+            "fanfare-sim: {}: the shorter plan would be written over it: name another file",
+            out.display()
+        ));
+        return ExitCode::from(verdict::USAGE);
+    }
     let folder = out.parent().filter(|it| !it.as_os_str().is_empty());
     if folder.is_some_and(|folder| !folder.is_dir()) {
         say(&format!(

@@ -130,6 +130,7 @@ pub(crate) fn promise(oracle: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::generate;
     use crate::{coverage, oracle};
 
     const DOCUMENT: &str = include_str!("../../../docs/simulation.md");
@@ -164,6 +165,24 @@ mod tests {
                 listed.contains(&fault),
                 "{fault} is not in docs/simulation.md"
             );
+        }
+    }
+
+    #[test]
+    fn each_step_is_in_the_document_with_its_fields() {
+        let listed = listed("## The steps");
+        for seed in 0..60 {
+            for timed in generate(seed).steps {
+                let step = serde_json::to_value(&timed.step).unwrap();
+                let (name, fields) = step.as_object().unwrap().iter().next().unwrap();
+                let fields = fields.as_object().unwrap().keys();
+                for word in fields.chain([name]) {
+                    assert!(
+                        listed.contains(&word.as_str()),
+                        "{word} of {step} is not in docs/simulation.md"
+                    );
+                }
+            }
         }
     }
 

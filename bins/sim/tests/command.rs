@@ -70,6 +70,10 @@ fn what_can_not_be_done_is_told_before_anything_is() {
             "short.json: there is no such folder",
         ),
         (
+            vec!["shrink", plan, "--out", plan],
+            "would be written over it",
+        ),
+        (
             vec!["outside", "--server", "/nonexistent"],
             "no such program",
         ),
