@@ -219,7 +219,9 @@ async fn speak<P: Platform, R: Respond>(
     .await;
     spoken.then(|| {
         let parts = connection.into_parts();
-        (parts.io.into_inner().stream, parts.read_buf)
+        // hyper's buffer is 8 KiB, of which an empty part would hold on to all.
+        let read = Bytes::copy_from_slice(&parts.read_buf);
+        (parts.io.into_inner().stream, read)
     })
 }
 

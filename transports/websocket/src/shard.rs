@@ -20,7 +20,7 @@ use smol::future::or;
 use smol::{LocalExecutor, Task};
 use tracing::field::display;
 
-use crate::connection::{self, Wire};
+use crate::connection::{Frames, Reader};
 use crate::driver::{Driver, State, Verify};
 use crate::socket::{Phase, Socket};
 use crate::writer::Chunk;
@@ -322,21 +322,22 @@ impl<P: Platform> Shard<P> {
         };
         tracing::debug!(%conn, endpoint, task, user, "connected");
         let socket = Rc::new(Socket::new(conn, stream, &self.driver.writable));
-        let wire = Wire::new(
+        let frames = Frames::new(
             self.clone(),
             Rc::clone(&socket),
             read,
             self.driver.limits.fragments,
+            message_bytes,
         );
-        let reader = connection::read(wire, message_bytes);
         let (shard, read) = (self.clone(), Rc::clone(&socket));
-        socket.reader.set(self.run(async move {
-            if AssertUnwindSafe(reader).catch_unwind().await.is_err() {
+        let reader = AssertUnwindSafe(Reader::new(frames)).catch_unwind();
+        socket.reader.set(self.run(reader.map(move |ended| {
+            if ended.is_err() {
                 shard.count(|counters| counters.panics += 1);
                 tracing::error!(%conn, "the reader of a connection panicked; the connection is closed");
                 shard.lost(&read);
             }
-        }));
+        })));
         let mut state = self.driver.state.borrow_mut();
         state.insert(socket);
         self.driver.carry_out(&mut state, now);
