@@ -40,6 +40,8 @@ pub(crate) enum StartError {
     Listen(#[from] fanfare_websocket::Error),
     #[error("no randomness from the system: {0}")]
     Random(getrandom::Error),
+    #[error("can't watch sockets: {0}")]
+    Sockets(io::Error),
     #[error("can't watch for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -111,17 +113,18 @@ fn serve(
     let executor = Rc::new(LocalExecutor::new());
     let verifier = credentials.clone();
     let verify = move |token: &Token, now: Now| verifier.client(token.expose(), now.wall);
-    let (limits, native) = (config.limits.clone(), Native::default());
+    let limits = config.limits.clone();
+    let native = Native::new().map_err(StartError::Sockets)?;
     let (shard, disk) = if config.memory {
         let hub = Hub::new(limits, seed);
-        let shard = Shard::new(hub, native, config.socket, verify, &executor);
+        let shard = Shard::new(hub, native.clone(), config.socket, verify, &executor);
         (shard, None)
     } else {
         let disk = Disk::open(&config.data, config.durability, &limits, relaxed::boot())?;
         let hub = disk.restore(limits, seed)?;
         let (storage, socket) = (disk.clone(), config.socket);
-        let shard = Shard::with_storage(hub, storage, native, socket, verify, &executor);
-        let restored = async_io::block_on(executor.run(shard.restored()));
+        let shard = Shard::with_storage(hub, storage, native.clone(), socket, verify, &executor);
+        let restored = native.block_on(&executor, shard.restored());
         restored.map_err(|failure| disk.unwritable(failure))?;
         (shard, Some(disk))
     };
@@ -146,8 +149,8 @@ fn serve(
     let api = Api::new(shard.clone(), credentials, options);
     // As tasks: a future beside the executor is polled whenever a task wakes it, and would try an accept and a read each
     // time.
-    let clients = shard.clone();
-    let _serving = executor.spawn(async move { listener.serve(&clients, api).await });
+    let serving = listener.serve(shard.clone(), api);
+    let _serving = executor.spawn(serving.map_err(StartError::Sockets)?);
     let drain_ms = config.drain_timeout_ms;
     let ending = executor.spawn(async move {
         let signal = endings.next().await;
@@ -177,7 +180,7 @@ fn serve(
         }
         code
     });
-    let code = async_io::block_on(executor.run(ending));
+    let code = native.block_on(&executor, ending);
     Ok(ExitCode::from(code))
 }
 

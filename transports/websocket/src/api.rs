@@ -78,7 +78,7 @@ impl Default for ApiOptions {
 /// # async fn run(shard: Shard, credentials: Credentials) -> Result<(), fanfare_websocket::Error> {
 /// let api = Api::new(shard.clone(), credentials, ApiOptions::default());
 /// let listener = Listener::bind("127.0.0.1:8080".parse().unwrap(), ListenerLimits::default())?;
-/// listener.serve(&shard, api).await;
+/// listener.serve(shard, api).unwrap().await;
 /// # Ok(())
 /// # }
 /// ```

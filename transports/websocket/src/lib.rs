@@ -3,7 +3,7 @@
 //! One thread, one [`Shard`]: it owns a [`Hub`](fanfare_core::Hub), the sockets of its connections and the timer for
 //! all deadlines. A [`Listener`] accepts TCP connections and has a [`Respond`] answer their requests; a request for a
 //! WebSocket goes to the shard with its connection.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 mod api;
@@ -26,6 +26,7 @@ mod origin;
 mod platform;
 mod problem;
 mod publish;
+mod reactor;
 mod request_body;
 mod route;
 mod shard;

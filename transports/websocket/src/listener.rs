@@ -1,20 +1,20 @@
 //! Accepts TCP connections, as many as come at once, and goes on whatever an accept says.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
-use async_io::{Async, Timer};
 use futures::io::{AsyncRead, AsyncWrite};
 use smol::future::yield_now;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::http::{self, Respond};
+use crate::reactor::{Direction, Io, Reactor};
 use crate::{Error, Shard};
 
 /// Connections that may wait to be accepted: what a thousand clients that come at once need, with room.
@@ -67,13 +67,13 @@ impl Default for ListenerLimits {
 /// # use fanfare_websocket::{Listener, ListenerLimits, Respond, Shard};
 /// # async fn run(shard: Shard, api: impl Respond) -> Result<(), fanfare_websocket::Error> {
 /// let listener = Listener::bind("127.0.0.1:8080".parse().unwrap(), ListenerLimits::default())?;
-/// listener.serve(&shard, api).await;
+/// listener.serve(shard, api).unwrap().await;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Debug)]
 pub struct Listener {
-    socket: Async<TcpListener>,
+    socket: TcpListener,
     address: SocketAddr,
     limits: ListenerLimits,
 }
@@ -93,8 +93,9 @@ impl Listener {
             socket.set_reuse_address(true)?;
             socket.bind(&address.into())?;
             socket.listen(BACKLOG)?;
-            let socket = Async::new(TcpListener::from(socket))?;
-            let address = socket.get_ref().local_addr()?;
+            socket.set_nonblocking(true)?;
+            let socket = TcpListener::from(socket);
+            let address = socket.local_addr()?;
             Ok(Self {
                 socket,
                 address,
@@ -110,50 +111,64 @@ impl Listener {
         self.address
     }
 
-    /// Serves clients on the shard's executor until this future is dropped; connections then go on without it.
-    pub async fn serve<R: Respond>(self, shard: &Shard, respond: R) {
-        let respond = Rc::new(respond);
-        let gate = Rc::new(Gate::default());
-        let mut accepted = 0;
-        loop {
-            gate.wait_below(self.limits.connections).await;
-            match self.accept(&gate).await {
-                Ok(tcp) => {
-                    shard.count(|counters| counters.accepted += 1);
-                    shard.spawn(http::serve(
-                        tcp,
-                        shard.clone(),
-                        Rc::clone(&respond),
-                        self.limits,
-                    ));
-                    accepted += 1;
-                    if accepted % ACCEPTS_MAX == 0 {
-                        yield_now().await;
-                    }
+    /// Serves clients on the shard's executor until the future is dropped; connections then go on without it.
+    ///
+    /// # Errors
+    /// Where the system would not tell of clients that come.
+    pub fn serve<R: Respond>(
+        self,
+        shard: Shard,
+        respond: R,
+    ) -> io::Result<impl Future<Output = ()>> {
+        let socket = shard.platform().reactor().register(self.socket)?;
+        Ok(serve(socket, self.limits, shard, Rc::new(respond)))
+    }
+}
+
+async fn serve<R: Respond>(
+    socket: Io<TcpListener>,
+    limits: ListenerLimits,
+    shard: Shard,
+    respond: Rc<R>,
+) {
+    let gate = Rc::new(Gate::default());
+    let mut accepted = 0;
+    loop {
+        gate.wait_below(limits.connections).await;
+        match accept(&socket, shard.platform().reactor(), &gate).await {
+            Ok(tcp) => {
+                shard.count(|counters| counters.accepted += 1);
+                shard.spawn(http::serve(tcp, shard.clone(), Rc::clone(&respond), limits));
+                accepted += 1;
+                if accepted % ACCEPTS_MAX == 0 {
+                    yield_now().await;
                 }
-                Err(error) => {
-                    shard.count(|counters| counters.accept_errors += 1);
-                    if let Some(times) = shard.admit_line("accept") {
-                        tracing::warn!(%error, times, "connections can't be accepted; trying again");
-                    }
-                    // Of a client that left before its turn nothing remains; the rest passes, if at all, with time.
-                    if error.kind() != io::ErrorKind::ConnectionAborted {
-                        Timer::after(Duration::from_millis(EXHAUSTED_MS)).await;
-                    }
+            }
+            Err(error) => {
+                shard.count(|counters| counters.accept_errors += 1);
+                if let Some(times) = shard.admit_line("accept") {
+                    tracing::warn!(%error, times, "connections can't be accepted; trying again");
+                }
+                // Of a client that left before its turn nothing remains; the rest passes, if at all, with time.
+                if error.kind() != io::ErrorKind::ConnectionAborted {
+                    let again = shard.now().time.plus(EXHAUSTED_MS);
+                    shard.sleep_until(again).await;
                 }
             }
         }
     }
+}
 
-    async fn accept(&self, gate: &Rc<Gate>) -> io::Result<Tcp> {
-        let (stream, _) = self.socket.accept().await?;
-        // A frame is written whole: nothing is gained by waiting for more.
-        stream.get_ref().set_nodelay(true)?;
-        Ok(Tcp {
-            stream,
-            _permit: Permit::new(gate),
-        })
-    }
+async fn accept(socket: &Io<TcpListener>, reactor: &Reactor, gate: &Rc<Gate>) -> io::Result<Tcp> {
+    let accept = |socket: &TcpListener| socket.accept();
+    let (stream, _) = socket.ready(Direction::Read, accept).await?;
+    stream.set_nonblocking(true)?;
+    // A frame is written whole: nothing is gained by waiting for more.
+    stream.set_nodelay(true)?;
+    Ok(Tcp {
+        stream: reactor.register(stream)?,
+        _permit: Permit::new(gate),
+    })
 }
 
 /// Counts the open connections of a listener.
@@ -204,45 +219,54 @@ impl Drop for Permit {
 /// futures::AsyncWriteExt::close(&mut tcp).await
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Tcp {
-    stream: Async<TcpStream>,
+    stream: Io<TcpStream>,
     _permit: Permit,
+}
+
+impl fmt::Debug for Tcp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Tcp").field(self.stream.get_ref()).finish()
+    }
 }
 
 impl AsyncRead for Tcp {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = |mut stream: &TcpStream| stream.read(buffer);
+        self.stream.poll(cx, Direction::Read, read)
     }
 
     fn poll_read_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read_vectored(cx, buffers)
+        let read = |mut stream: &TcpStream| stream.read_vectored(buffers);
+        self.stream.poll(cx, Direction::Read, read)
     }
 }
 
 impl AsyncWrite for Tcp {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let write = |mut stream: &TcpStream| stream.write(bytes);
+        self.stream.poll(cx, Direction::Write, write)
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let write = |mut stream: &TcpStream| stream.write_vectored(slices);
+        self.stream.poll(cx, Direction::Write, write)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,14 +1,19 @@
 //! What a shard takes from the world: byte streams and clocks. The real ones are here, a simulator brings its own.
 
 use std::cell::Cell;
-use std::future::Future;
+use std::fmt;
+use std::future::{Future, pending};
+use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use async_io::Timer;
 use fanfare_core::{ConnId, Effect, Input, Now, Open, Pull, Time, Wall};
 use futures::io::{AsyncRead, AsyncWrite};
 
+use smol::LocalExecutor;
+
 use crate::listener::Tcp;
+use crate::reactor::Reactor;
 
 /// The world around a [`Shard`](crate::Shard).
 ///
@@ -17,8 +22,9 @@ use crate::listener::Tcp;
 ///
 /// ```
 /// use fanfare_websocket::{Native, Platform};
-/// let native = Native::default();
+/// let native = Native::new()?;
 /// assert!(native.now().time <= native.now().time);
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub trait Platform: 'static {
     /// A connection's bytes. `poll_close` has to end the writing side only.
@@ -53,24 +59,53 @@ pub enum Passes<'p> {
     Pull(ConnId, &'p Pull),
 }
 
-/// TCP and the machine's own clocks.
+/// TCP and the machine's own clocks, on one thread: the one that [blocks on](Self::block_on) it. A clone is another handle to
+/// the same one.
 ///
 /// ```
 /// use fanfare_websocket::Native;
-/// let native = Native::default();
+/// let native = Native::new()?;
+/// let executor = smol::LocalExecutor::new();
+/// assert_eq!(native.block_on(&executor, async { 7 }), 7);
+/// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
+#[derive(Clone)]
 pub struct Native {
     start: Instant,
-    wall_ms: Cell<u64>,
+    wall_ms: Rc<Cell<u64>>,
+    reactor: Reactor,
 }
 
-impl Default for Native {
-    fn default() -> Self {
-        Self {
+impl fmt::Debug for Native {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Native").finish_non_exhaustive()
+    }
+}
+
+impl Native {
+    /// A clock that begins now, and what hears of sockets.
+    ///
+    /// # Errors
+    /// Where the process has no file descriptor left.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
             start: Instant::now(),
-            wall_ms: Cell::new(0),
-        }
+            wall_ms: Rc::default(),
+            reactor: Reactor::new()?,
+        })
+    }
+
+    /// Runs `executor`, with the sockets and timers of this platform, until `future` is done. They rest while nobody
+    /// does so.
+    ///
+    /// # Panics
+    /// Where the system tells of no socket any more, which it does not do by itself.
+    pub fn block_on<T>(&self, executor: &LocalExecutor<'_>, future: impl Future<Output = T>) -> T {
+        self.reactor.block_on(executor, future)
+    }
+
+    pub(crate) const fn reactor(&self) -> &Reactor {
+        &self.reactor
     }
 }
 
@@ -93,9 +128,9 @@ impl Platform for Native {
             .start
             .checked_add(Duration::from_millis(at.as_millis()))
         {
-            Some(at) => Timer::at(at).await,
-            None => Timer::never().await,
-        };
+            Some(at) => self.reactor.sleep_until(at).await,
+            None => pending().await,
+        }
     }
 }
 

@@ -62,17 +62,17 @@ const ANOTHER_ANSWER: Error = Error::Unavailable("it answered another question")
 /// use fanfare_core::{AuthError, Draft, Hub, Limits, Payload, Publish, Target, UserId};
 /// use fanfare_websocket::{Native, Shard, SocketLimits};
 ///
-/// let executor = Rc::new(smol::LocalExecutor::new());
+/// let (native, executor) = (Native::new()?, Rc::new(smol::LocalExecutor::new()));
 /// let hub = Hub::new(Limits::default(), [7; 32]);
 /// let nobody = |_: &_, _| Err(AuthError::BadToken);
-/// let shard = Shard::new(hub, Native::default(), SocketLimits::default(), nobody, &executor);
+/// let shard = Shard::new(hub, native.clone(), SocketLimits::default(), nobody, &executor);
 /// let publish = Publish {
 ///     target: Target::User(UserId::new(7)),
 ///     draft: Draft::new("note:added".parse()?, Payload::default()),
 /// };
-/// let receipt = smol::block_on(executor.run(shard.publish(publish)))?;
+/// let receipt = native.block_on(&executor, shard.publish(publish))?;
 /// assert_eq!(receipt.rooms()[0].connected, 0);
-/// # Ok::<(), fanfare_core::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Shard<P: Platform = Native> {
     driver: Rc<Driver<P>>,
@@ -160,6 +160,10 @@ impl<P: Platform> Shard<P> {
             Poll::Pending
         })
         .await
+    }
+
+    pub(crate) fn platform(&self) -> &P {
+        &self.driver.platform
     }
 
     /// The time by this shard's clock.

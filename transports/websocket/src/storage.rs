@@ -53,13 +53,13 @@ use futures::future::LocalBoxFuture;
 ///     }
 /// }
 ///
-/// let executor = Rc::new(smol::LocalExecutor::new());
+/// let (native, executor) = (Native::new()?, Rc::new(smol::LocalExecutor::new()));
 /// let hub = Hub::restore(Limits::default(), [7; 32], &[])?;
 /// let nobody = |_: &_, _| Err(AuthError::BadToken);
 /// let limits = SocketLimits::default();
-/// let shard = Shard::with_storage(hub, Map::default(), Native::default(), limits, nobody, &executor);
-/// assert_eq!(smol::block_on(executor.run(shard.restored())), Ok(()));
-/// # Ok::<(), fanfare_core::Error>(())
+/// let shard = Shard::with_storage(hub, Map::default(), native.clone(), limits, nobody, &executor);
+/// assert_eq!(native.block_on(&executor, shard.restored()), Ok(()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Storage: 'static {
     /// Commits these changes in their order, all or none. One commit is under way at a time.

@@ -14,6 +14,7 @@ use fanfare_core::{
 };
 use fanfare_websocket::{Native, Shard, SocketLimits, Storage};
 use futures::future::{FutureExt, LocalBoxFuture};
+use smol::LocalExecutor;
 
 /// Panics where it is told to: in the call that commits, or in the future that reads.
 struct Panics {
@@ -40,25 +41,27 @@ impl Storage for Panics {
     }
 }
 
-fn shard(storage: Panics, executor: &Rc<smol::LocalExecutor<'static>>) -> Shard {
+fn shard(storage: Panics, native: Native, executor: &Rc<LocalExecutor<'static>>) -> Shard {
     let hub = Hub::restore(Limits::default(), [7; 32], &[]).unwrap();
     let nobody = |_: &_, _| Err(AuthError::BadToken);
     let limits = SocketLimits::default();
-    Shard::with_storage(hub, storage, Native::default(), limits, nobody, executor)
+    Shard::with_storage(hub, storage, native, limits, nobody, executor)
 }
 
 #[test]
 fn a_storage_that_panics_has_failed_and_nobody_waits_for_it() {
     for (reads, commits) in [(false, true), (true, false)] {
-        let executor = Rc::new(smol::LocalExecutor::new());
-        let shard = shard(Panics { reads, commits }, &executor);
-        let restored = smol::block_on(executor.run(shard.restored()));
+        let (native, executor) = (Native::new().unwrap(), Rc::new(LocalExecutor::new()));
+        let shard = shard(Panics { reads, commits }, native.clone(), &executor);
+        let restored = native.block_on(&executor, shard.restored());
         assert_eq!(restored.is_err(), commits, "{restored:?}");
         let publish = Publish {
             target: Target::User(UserId::new(7)),
             draft: Draft::new("note:added".parse().unwrap(), Payload::default()),
         };
-        let refused = smol::block_on(executor.run(shard.publish(publish))).unwrap_err();
+        let refused = native
+            .block_on(&executor, shard.publish(publish))
+            .unwrap_err();
         assert!(matches!(refused, Error::Unavailable(_)), "{refused}");
         assert!(shard.counters().panics > 0);
     }

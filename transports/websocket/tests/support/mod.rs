@@ -123,47 +123,45 @@ impl Server {
     }
 
     pub fn with(options: Options) -> Self {
-        Self::run_shard(options, |options, executor| {
+        Self::run_shard(options, |options, native, executor| {
             let hub = Hub::new(options.limits.clone(), [7; 32]);
-            Shard::new(hub, Native::default(), options.sockets, nobody, executor)
+            Shard::new(hub, native.clone(), options.sockets, nobody, executor)
         })
     }
 
     /// One whose log is in the storage that `make` makes, which has to be new.
     pub fn over<S: Storage>(options: Options, make: impl FnOnce() -> S + Send + 'static) -> Self {
-        Self::run_shard(options, |options, executor| {
+        Self::run_shard(options, |options, native, executor| {
             let hub = Hub::restore(options.limits.clone(), [7; 32], &[]).unwrap();
-            let (native, sockets) = (Native::default(), options.sockets);
-            let shard = Shard::with_storage(hub, make(), native, sockets, nobody, executor);
-            smol::block_on(executor.run(shard.restored())).unwrap();
+            let sockets = options.sockets;
+            let shard = Shard::with_storage(hub, make(), native.clone(), sockets, nobody, executor);
+            native.block_on(executor, shard.restored()).unwrap();
             shard
         })
     }
 
     fn run_shard(
         options: Options,
-        make: impl FnOnce(&Options, &Rc<LocalExecutor<'static>>) -> Shard + Send + 'static,
+        make: impl FnOnce(&Options, &Native, &Rc<LocalExecutor<'static>>) -> Shard + Send + 'static,
     ) -> Self {
         let (ready, address) = std::sync::mpsc::channel();
         let (jobs, work) = unbounded::<Job>();
         let thread = std::thread::spawn(move || {
             let executor = Rc::new(LocalExecutor::new());
-            let shard = make(&options, &executor);
+            let native = Native::new().unwrap();
+            let shard = make(&options, &native, &executor);
             let bind = ([127, 0, 0, 1], 0).into();
             let listener = Listener::bind(bind, options.listener).unwrap();
             ready.send(listener.local_addr()).unwrap();
             let doors = Doors {
                 shard: shard.clone(),
             };
-            let serving = {
-                let shard = shard.clone();
-                executor.spawn(async move { listener.serve(&shard, doors).await })
-            };
-            smol::block_on(executor.run(async {
+            let serving = executor.spawn(listener.serve(shard.clone(), doors).unwrap());
+            native.block_on(&executor, async {
                 while let Ok(job) = work.recv().await {
                     job(shard.clone()).await;
                 }
-            }));
+            });
             drop(serving);
         });
         Self {
