@@ -1,5 +1,7 @@
 //! The command line: every command and flag, with its help.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use fanfare_core::{
 use fanfare_websocket::client::{Secret, Server};
 
 use crate::error::Error;
+pub(crate) use bench::Bench;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -107,6 +110,7 @@ pub(crate) enum Command {
     History(History),
     Inbox(Inbox),
     Exec(Exec),
+    Bench(Box<Bench>),
     Completions(Completions),
 }
 

@@ -1,0 +1,308 @@
+//! What was sent, and what each connection has had of it.
+
+use fanfare_core::RoomId;
+use fanfare_websocket::client::{Message, Notice};
+use memchr::memmem::Finder;
+use uuid::Uuid;
+
+use super::latency::Latency;
+use super::mark::{Mark, Marker};
+use super::order::{Order, Step};
+use super::template::Rooms;
+
+/// How a frame of the server's own begins.
+const SYSTEM: &[u8] = br#"{"type":"system:"#;
+/// Digits at the end of a task's id that are the room's number.
+const ROOM_DIGITS: usize = 8;
+
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) deliveries: u64,
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) out_of_order: u64,
+    /// Events that the server said would not come.
+    pub(crate) gaps: u64,
+    /// Messages that nobody sent, or to another room.
+    pub(crate) unexpected: u64,
+}
+
+pub(crate) struct Ledger {
+    marker: Marker,
+    rooms: Rooms,
+    /// Finds where Fanfare says which number an event has in its room.
+    seq: Finder<'static>,
+    senders: usize,
+    /// Rows of numbers that a connection sees: its room's, or one of each sender.
+    rows: usize,
+    orders: Vec<Order>,
+    /// For each room and row, the highest number that is known to have been given.
+    heads: Vec<u64>,
+    /// For each room and sender, how many it sent.
+    sent: Vec<u32>,
+    /// For each room, publishes that were tried.
+    tried: Vec<u64>,
+    out: Vec<Publish>,
+    done: Vec<u16>,
+    pub(crate) counts: Counts,
+    pub(crate) latency: Latency,
+    /// When the last delivery came.
+    pub(crate) last: u64,
+}
+
+/// A sender's publish that is under way.
+#[derive(Debug, Clone, Copy, Default)]
+struct Publish {
+    room: u32,
+    number: u32,
+    /// Connections that have not had it.
+    left: u32,
+    answered: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(rooms: Rooms, connections: u32, room_count: u32, senders: u16) -> Self {
+        let (connections, room_count) = (connections as usize, room_count as usize);
+        let senders = usize::from(senders);
+        let (rows, task) = match rooms {
+            Rooms::Tasks(base) => (1, Rooms::task(base, 0)),
+            Rooms::Numbers => (senders, Uuid::nil()),
+        };
+        let mut seq = format!(r#""rooms":{{"task:{task}"#);
+        seq.truncate(seq.len() - ROOM_DIGITS);
+        Self {
+            marker: Marker::new(fastrand::u32(..)),
+            rooms,
+            seq: Finder::new(&seq).into_owned(),
+            senders,
+            rows,
+            orders: vec![Order::after(0); connections * rows],
+            heads: vec![0; room_count * rows],
+            sent: vec![0; room_count * senders],
+            tried: vec![0; room_count],
+            out: vec![Publish::default(); senders],
+            done: Vec::with_capacity(senders),
+            counts: Counts::default(),
+            latency: Latency::new(),
+            last: 0,
+        }
+    }
+
+    /// Bytes that it will need.
+    pub(crate) fn bytes(is_fanfare: bool, connections: u32, rooms: u32, senders: u16) -> u64 {
+        let senders = u64::from(senders);
+        let rows = if is_fanfare { 1 } else { senders };
+        u64::from(connections) * rows * 16 + u64::from(rooms) * (rows * 8 + senders * 4 + 8)
+    }
+
+    /// A sender publishes to a room, which is due now and done when so many connections have it. Writes the mark.
+    pub(crate) fn send(&mut self, sender: u16, room: u32, due: u64, members: u32, data: &mut [u8]) {
+        let index = self.index(sender, room);
+        let (Some(sent), Some(out), Some(tried)) = (
+            self.sent.get_mut(index),
+            self.out.get_mut(usize::from(sender)),
+            self.tried.get_mut(room as usize),
+        ) else {
+            return;
+        };
+        *sent += 1;
+        *tried += 1;
+        *out = Publish {
+            room,
+            number: *sent,
+            left: members,
+            answered: false,
+        };
+        let mark = Mark {
+            sender,
+            room,
+            number: *sent,
+            due,
+        };
+        self.marker.write(data, mark);
+    }
+
+    /// The server took what the sender published; with the number that it has in its room, where that was told.
+    pub(crate) fn answered(&mut self, sender: u16, seq: Option<u64>) {
+        let Some(out) = self.out.get_mut(usize::from(sender)) else {
+            return;
+        };
+        out.answered = true;
+        if out.left == 0 {
+            self.done.push(sender);
+        }
+        let (row, number) = match self.rooms {
+            Rooms::Tasks(_) => (out.room as usize, seq.unwrap_or_default()),
+            Rooms::Numbers => {
+                let row = out.room as usize * self.rows + usize::from(sender);
+                (row, u64::from(out.number))
+            }
+        };
+        self.known(row, number);
+    }
+
+    /// The server refused it, or nobody knows.
+    pub(crate) fn failed(&mut self, sender: u16, refused: bool) {
+        let Some(out) = self.out.get_mut(usize::from(sender)) else {
+            return;
+        };
+        let room = std::mem::take(out).room;
+        let index = self.index(sender, room);
+        if let Some(sent) = self.sent.get_mut(index).filter(|_| refused) {
+            // Nobody will get this number: the next publish has it.
+            *sent -= 1;
+        }
+        self.done.push(sender);
+    }
+
+    /// A sender whose publish was answered and is not everywhere goes on all the same. Whether it was so.
+    pub(crate) fn give_up(&mut self, sender: u16) -> bool {
+        let out = self.out.get_mut(usize::from(sender));
+        let Some(out) = out.filter(|out| out.answered && out.left > 0) else {
+            return false;
+        };
+        out.left = 0;
+        self.done.push(sender);
+        true
+    }
+
+    /// A sender whose publish is done.
+    pub(crate) fn next_done(&mut self) -> Option<u16> {
+        self.done.pop()
+    }
+
+    /// A message came to a connection, which is in this room.
+    pub(crate) fn message(&mut self, connection: u32, room: u32, message: &[u8], now: u64) {
+        let Some(mark) = self.marker.find(message) else {
+            if self.rows == 1 && message.starts_with(SYSTEM) {
+                self.system(connection, room, message);
+            }
+            return;
+        };
+        let row = match self.rooms {
+            Rooms::Tasks(_) => 0,
+            Rooms::Numbers => usize::from(mark.sender),
+        };
+        let number = match self.rooms {
+            Rooms::Tasks(_) => self.seq(message, room),
+            Rooms::Numbers => Some(u64::from(mark.number)),
+        };
+        let order = self.orders.get_mut(connection as usize * self.rows + row);
+        let sent = self
+            .sent
+            .get(room as usize * self.senders + usize::from(mark.sender));
+        let tried = self.tried.get(room as usize).copied().unwrap_or_default();
+        let (Some(order), Some(number @ 1..)) = (order, number) else {
+            self.counts.unexpected += 1;
+            return;
+        };
+        let known = usize::from(mark.sender) < self.senders
+            && mark.room == room
+            && (1..=sent.copied().unwrap_or_default()).contains(&mark.number)
+            && number <= tried;
+        if !known {
+            self.counts.unexpected += 1;
+            return;
+        }
+        match order.take(number) {
+            Step::Ahead { missed } => self.counts.lost += missed,
+            Step::Late => {
+                self.counts.out_of_order += 1;
+                self.counts.lost = self.counts.lost.saturating_sub(1);
+            }
+            Step::Old => {
+                self.counts.out_of_order += 1;
+                return;
+            }
+            Step::Again => {
+                self.counts.doubled += 1;
+                return;
+            }
+        }
+        self.counts.deliveries += 1;
+        self.latency.record(now.saturating_sub(mark.due));
+        self.last = now;
+        self.known(room as usize * self.rows + row, number);
+        let out = self.out.get_mut(usize::from(mark.sender));
+        if let Some(out) = out
+            && (out.room, out.number) == (room, mark.number)
+            && out.left > 0
+        {
+            out.left -= 1;
+            if out.left == 0 && out.answered {
+                self.done.push(mark.sender);
+            }
+        }
+    }
+
+    /// Whether the connection, which is in this room, has all that is known to have been given.
+    pub(crate) fn has_all(&self, connection: u32, room: u32) -> bool {
+        self.missing(connection, room) == 0
+    }
+
+    /// Nothing more will come to the connection: what it has not had is lost.
+    pub(crate) fn end(&mut self, connection: u32, room: u32) {
+        self.counts.lost += self.missing(connection, room);
+    }
+
+    fn missing(&self, connection: u32, room: u32) -> u64 {
+        let orders = self.orders.iter().skip(connection as usize * self.rows);
+        let heads = self.heads.iter().skip(room as usize * self.rows);
+        let both = orders.zip(heads).take(self.rows);
+        both.map(|(order, head)| head.saturating_sub(order.last()))
+            .sum()
+    }
+
+    fn index(&self, sender: u16, room: u32) -> usize {
+        room as usize * self.senders + usize::from(sender)
+    }
+
+    fn known(&mut self, row: usize, number: u64) {
+        if let Some(head) = self.heads.get_mut(row) {
+            *head = number.max(*head);
+        }
+    }
+
+    /// The number that an event has in this room.
+    fn seq(&self, message: &[u8], room: u32) -> Option<u64> {
+        let at = self.seq.find(message)? + self.seq.needle().len();
+        let (digits, rest) = message.get(at..)?.split_at_checked(ROOM_DIGITS)?;
+        let named = u32::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
+        (named == room).then(|| number(rest.strip_prefix(b"\":")?))?
+    }
+
+    /// Of what the server says about itself, gaps count. They are rare.
+    fn system(&mut self, connection: u32, room: u32, message: &[u8]) {
+        let Rooms::Tasks(base) = self.rooms else {
+            return;
+        };
+        let text = str::from_utf8(message).unwrap_or_default();
+        let Ok(Message::System(system)) = Message::parse(text) else {
+            return;
+        };
+        let Notice::Gap(gap) = system.notice else {
+            return;
+        };
+        let task = RoomId::Task(fanfare_core::TaskId::new(Rooms::task(base, room)));
+        let tried = self.tried.get(room as usize).copied().unwrap_or_default();
+        if let (Some(order), Some(to)) = (self.orders.get_mut(connection as usize), gap.to)
+            && gap.room == task
+        {
+            self.counts.gaps += order.skip(to.number().min(tried));
+        }
+    }
+}
+
+/// The number that these bytes begin with.
+pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
+    let mut number = None;
+    for digit in bytes.iter().take_while(|byte| byte.is_ascii_digit()) {
+        let before = number.unwrap_or(0_u64);
+        number = Some(
+            before
+                .checked_mul(10)?
+                .checked_add(u64::from(digit - b'0'))?,
+        );
+    }
+    number
+}
