@@ -5,6 +5,8 @@
 
 mod address;
 mod answer;
+#[cfg(test)]
+mod cost;
 mod crowd;
 mod frames;
 mod latency;
@@ -235,12 +237,14 @@ fn report(args: &Bench, in_flight: u16, target: &Target, run: Run<'_>) -> Report
 }
 
 fn server(run: &Run<'_>, opened: u32) -> Option<Server> {
-    let before = run.usage[0]?;
-    let connected = run.usage[1].or(run.usage[2])?;
-    let end = run.usage[2]?;
+    let [before, connected, end] = run.usage;
+    let (before, connected) = (before?, connected?);
+    // Nothing was published, or it has ended meanwhile.
+    let end = if run.seconds > 0.0 { end? } else { connected };
     let deliveries = run.ledger.counts.deliveries;
     let each = |sum: f64| (deliveries > 0).then(|| sum / deliveries as f64);
     let (user, system) = (end.user - connected.user, end.system - connected.system);
+    let opening = connected.user + connected.system - before.user - before.system;
     let grown = connected.resident_kib.saturating_sub(before.resident_kib);
     Some(Server {
         name: process::name(*run.pids.first()?),
@@ -248,6 +252,7 @@ fn server(run: &Run<'_>, opened: u32) -> Option<Server> {
         cpu_us_per_delivery: each(user + system),
         cpu_user_us_per_delivery: each(user),
         cpu_system_us_per_delivery: each(system),
+        cpu_us_per_connection: (opened > 0).then(|| opening / f64::from(opened)),
         resident_kib: [before, connected, end].map(|usage| usage.resident_kib),
         resident_kib_per_connection: (opened > 0).then(|| grown as f64 / f64::from(opened)),
     })

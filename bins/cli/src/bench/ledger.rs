@@ -306,3 +306,181 @@ pub(crate) fn number(bytes: &[u8]) -> Option<u64> {
     }
     number
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::mark::BYTES;
+    use super::*;
+
+    const BASE: Uuid = Uuid::from_u128(0x550e_8400_e29b_41d4_a716_4466_0000_0000);
+
+    /// What a sender's next publish to room 1 bears.
+    fn publish(ledger: &mut Ledger, sender: u16) -> String {
+        let mut data = vec![b'x'; BYTES + 4];
+        ledger.send(sender, 1, 500, 2, &mut data);
+        String::from_utf8(data).unwrap()
+    }
+
+    fn event(seq: u64, data: &str) -> String {
+        let task = Rooms::task(BASE, 1);
+        format!(
+            r#"{{"type":"chat:message","id":"x","at":"y","rooms":{{"task:{task}":{seq},"user:7":9}},"data":"{data}"}}"#
+        )
+    }
+
+    fn counts(deliveries: u64, lost: u64, doubled: u64, out_of_order: u64) -> Counts {
+        Counts {
+            deliveries,
+            lost,
+            doubled,
+            out_of_order,
+            ..Counts::default()
+        }
+    }
+
+    #[test]
+    fn of_fanfare_the_rooms_numbers_tell_what_is_wrong() {
+        let mut ledger = Ledger::new(Rooms::Tasks(BASE), 4, 2, 3);
+        let events: Vec<_> = (1..=6)
+            .map(|seq| event(seq, &publish(&mut ledger, u16::try_from(seq % 3).unwrap())))
+            .collect();
+        for (came, counted) in [
+            (1, counts(1, 0, 0, 0)),
+            (1, counts(1, 0, 1, 0)),
+            (4, counts(2, 2, 1, 0)),
+            (3, counts(3, 1, 1, 1)),
+            (3, counts(3, 1, 2, 1)),
+        ] {
+            ledger.message(1, 1, events[came - 1].as_bytes(), 1_500);
+            assert_eq!(ledger.counts, counted, "{came}");
+        }
+        assert_eq!(ledger.latency.max(), 1_000);
+        // Another connection has all, the one before lacks the last two.
+        ledger.counts = Counts::default();
+        for event in &events {
+            ledger.message(3, 1, event.as_bytes(), 1_500);
+        }
+        assert!(ledger.has_all(3, 1) && !ledger.has_all(1, 1));
+        ledger.end(3, 1);
+        assert_eq!(ledger.counts, counts(6, 0, 0, 0));
+        ledger.end(1, 1);
+        assert_eq!(ledger.counts, counts(6, 2, 0, 0));
+    }
+
+    #[test]
+    fn what_a_receipt_tells_and_nobody_gets_is_lost() {
+        let mut ledger = Ledger::new(Rooms::Tasks(BASE), 2, 2, 1);
+        publish(&mut ledger, 0);
+        assert!(ledger.has_all(1, 1));
+        ledger.answered(0, Some(1));
+        assert!(!ledger.has_all(1, 1) && ledger.has_all(0, 0));
+        ledger.end(1, 1);
+        assert_eq!(ledger.counts.lost, 1);
+    }
+
+    #[test]
+    fn a_gap_that_is_told_is_no_loss() {
+        let mut ledger = Ledger::new(Rooms::Tasks(BASE), 2, 2, 1);
+        let mut last = String::new();
+        for _ in 0..5 {
+            last = publish(&mut ledger, 0);
+        }
+        let task = Rooms::task(BASE, 1);
+        for (room, gaps) in [("user:7".to_owned(), 0), (format!("task:{task}"), 4)] {
+            let gap = format!(
+                r#"{{"type":"system:gap","data":{{"room":"{room}","epoch":"k","from":1,"to":4,"reason":"slow"}}}}"#
+            );
+            ledger.message(1, 1, gap.as_bytes(), 0);
+            assert_eq!(ledger.counts.gaps, gaps, "{room}");
+        }
+        ledger.message(1, 1, event(5, &last).as_bytes(), 0);
+        assert_eq!((ledger.counts.lost, ledger.counts.deliveries), (0, 1));
+    }
+
+    #[test]
+    fn in_raw_mode_each_senders_numbers_tell_it() {
+        let mut ledger = Ledger::new(Rooms::Numbers, 2, 2, 2);
+        let all: Vec<_> = (0..4).map(|_| publish(&mut ledger, 0)).collect();
+        let other = publish(&mut ledger, 1);
+        for (message, counted) in [
+            (&all[1], counts(1, 1, 0, 0)),
+            (&other, counts(2, 1, 0, 0)),
+            (&all[0], counts(3, 0, 0, 1)),
+            (&all[0], counts(3, 0, 1, 1)),
+            (&all[2], counts(4, 0, 1, 1)),
+        ] {
+            ledger.message(1, 1, message.as_bytes(), 500);
+            assert_eq!(ledger.counts, counted, "{message}");
+        }
+        // A refused publish has no number: the next one has it.
+        ledger.failed(0, true);
+        assert_eq!(publish(&mut ledger, 0)[..BYTES], all[3][..BYTES]);
+        ledger.answered(0, None);
+        ledger.end(1, 1);
+        assert_eq!(ledger.counts.lost, 1);
+    }
+
+    #[test]
+    fn what_nobody_sent_is_unexpected_and_numbers_of_a_liar_cost_nothing() {
+        let mut ledger = Ledger::new(Rooms::Tasks(BASE), 4, 2, 1);
+        let data = publish(&mut ledger, 0);
+        let sent = event(1, &data);
+        for message in [
+            event(2, &data),
+            event(u64::MAX, &data),
+            event(1, &data).replace("0001\":1", "0000\":1"),
+            event(1, &data).replace("0001\":1", "0001\":"),
+            event(1, &data).replace("0001\":1", "0001\":99999999999999999999999"),
+            event(1, &data.replace("-0000000001", "-0001000001")),
+            event(
+                1,
+                &data.replace("-000000000100000001", "-000000000100000002"),
+            ),
+            data.clone(),
+        ] {
+            ledger.message(1, 1, message.as_bytes(), 0);
+            assert_eq!(
+                std::mem::take(&mut ledger.counts).unexpected,
+                1,
+                "{message}"
+            );
+        }
+        // To who is in another room.
+        ledger.message(0, 0, sent.as_bytes(), 0);
+        assert_eq!(std::mem::take(&mut ledger.counts).unexpected, 1);
+        ledger.message(1, 1, sent.as_bytes(), 0);
+        assert_eq!(ledger.counts, counts(1, 0, 0, 0));
+        for nothing in ["", "{}", r#"{"type":"system:gap"}"#, r#"{"type":"system:"#] {
+            ledger.message(1, 1, nothing.as_bytes(), 0);
+        }
+        assert_eq!(ledger.counts, counts(1, 0, 0, 0));
+    }
+
+    #[test]
+    fn a_publish_is_done_when_it_was_answered_and_is_everywhere() {
+        let mut ledger = Ledger::new(Rooms::Numbers, 4, 2, 2);
+        let data = publish(&mut ledger, 1);
+        ledger.message(1, 1, data.as_bytes(), 0);
+        ledger.answered(1, None);
+        assert_eq!(ledger.next_done(), None);
+        // Twice at the same connection is not everywhere.
+        ledger.message(1, 1, data.as_bytes(), 0);
+        assert_eq!(ledger.next_done(), None);
+        ledger.message(3, 1, data.as_bytes(), 0);
+        assert_eq!((ledger.next_done(), ledger.next_done()), (Some(1), None));
+        assert!(!ledger.give_up(1));
+
+        let data = publish(&mut ledger, 1);
+        ledger.message(1, 1, data.as_bytes(), 0);
+        ledger.message(3, 1, data.as_bytes(), 0);
+        assert_eq!(ledger.next_done(), None);
+        ledger.answered(1, None);
+        assert_eq!(ledger.next_done(), Some(1));
+
+        publish(&mut ledger, 1);
+        assert!(!ledger.give_up(1), "it was not answered");
+        ledger.answered(1, None);
+        assert!(ledger.give_up(1));
+        assert_eq!(ledger.next_done(), Some(1));
+    }
+}

@@ -92,6 +92,7 @@ pub(crate) struct Server {
     pub(crate) cpu_us_per_delivery: Option<f64>,
     pub(crate) cpu_user_us_per_delivery: Option<f64>,
     pub(crate) cpu_system_us_per_delivery: Option<f64>,
+    pub(crate) cpu_us_per_connection: Option<f64>,
     /// Before the connections, with them, and at the end.
     pub(crate) resident_kib: [u64; 3],
     pub(crate) resident_kib_per_connection: Option<f64>,
@@ -208,6 +209,9 @@ impl Report {
         let pids: Vec<_> = server.pids.iter().map(ToString::to_string).collect();
         let who = format!("{}, process {}", server.name, pids.join(", "));
         lines.line("server", &who)?;
+        if let Some(each) = server.cpu_us_per_connection {
+            lines.line("  opening", &format!("{each:.0} µs of CPU a connection"))?;
+        }
         if let (Some(all), Some(user), Some(system)) = (
             server.cpu_us_per_delivery,
             server.cpu_user_us_per_delivery,

@@ -119,6 +119,7 @@ impl<'a> Run<'a> {
             self.show(|_| format!("connecting: {open} of {all}"));
         }
         self.connect_seconds = seconds(self.now() - began);
+        self.usage[1] = process::usage(&self.pids);
         Ok(())
     }
 
@@ -136,7 +137,6 @@ impl<'a> Run<'a> {
         let mut free: Vec<u16> = (0..pace.in_flight()).rev().collect();
         let mut room = 0;
         let mut progress = ((0, 0), 0);
-        self.usage[1] = process::usage(&self.pids);
         self.own[0] = process::usage(&[std::process::id()]);
         let began = self.now();
         pace.begin(began);
