@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Bench, connection: &Connection) -> Result<bool, Error> 
     let target = Target::new(args, connection)?;
     let in_flight = args
         .in_flight
-        .unwrap_or(if args.rate.is_some() { 64 } else { 1 });
+        .unwrap_or_else(|| if args.rate.is_some() { 64 } else { 1 });
     check_bounds(args, &target, in_flight)?;
     let sockets = target.sockets.reach()?;
     let publishes = if target.publishes == target.sockets {

@@ -173,7 +173,12 @@ impl Reader {
                         State::ChunkEnd if line.is_empty() => State::ChunkLine,
                         State::Trailer if line.is_empty() => State::Whole,
                         State::Trailer => State::Trailer,
-                        _ => return Err("a chunk without an end".to_owned()),
+                        State::Head
+                        | State::Body(_)
+                        | State::UntilClose
+                        | State::Chunk(_)
+                        | State::ChunkEnd
+                        | State::Whole => return Err("a chunk without an end".to_owned()),
                     };
                     self.partial.clear();
                     next

@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write, stderr};
 
+use rustix::termios::tcgetwinsize;
+
 pub(crate) struct Live {
     shown: bool,
     wanted: bool,
@@ -19,7 +21,10 @@ impl Live {
     pub(crate) fn show(&mut self, line: impl FnOnce() -> String) {
         if self.wanted {
             self.shown = true;
-            let _ = write!(stderr(), "\r\x1b[K{}", line());
+            // A line that is broken in two could not be put away again.
+            let width = tcgetwinsize(stderr()).map_or(80, |size| size.ws_col.max(2));
+            let line: String = line().chars().take(usize::from(width) - 1).collect();
+            let _ = write!(stderr(), "\r\x1b[K{line}");
         }
     }
 }
