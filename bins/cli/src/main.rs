@@ -1,4 +1,4 @@
-//! `fanfare`: what a person types. Publish, watch, make tokens, run programs as tasks.
+//! `fanfare`: what a person types. Publish, watch, make tokens, run programs as tasks, measure a server.
 #![forbid(unsafe_code)]
 
 mod args;

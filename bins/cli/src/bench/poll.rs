@@ -57,7 +57,6 @@ pub(crate) struct Ready {
 pub(crate) struct Poll {
     epoll: OwnedFd,
     timer: OwnedFd,
-    /// What the timer is set to, in nanoseconds from now as it was set; 0 where it is not.
     events: Vec<epoll::Event>,
 }
 
