@@ -89,6 +89,17 @@ mod tests {
     fn percentiles_are_those_of_the_sorted_values() {
         let mut latency = Latency::new();
         assert_eq!((latency.permille(500), latency.max()), (0, 0));
+        // The middle of three is the second.
+        let mut three = Latency::new();
+        [1, 2, 3].map(|value| three.record(value));
+        assert_eq!(
+            [
+                three.permille(334),
+                three.permille(500),
+                three.permille(999)
+            ],
+            [2, 2, 3]
+        );
         // In an order that is not theirs.
         for n in 0..10_000_u64 {
             latency.record((n * 7_919 % 10_000 + 1) * 1_000);

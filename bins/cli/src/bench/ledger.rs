@@ -412,12 +412,18 @@ mod tests {
             ledger.message(1, 1, message.as_bytes(), 500);
             assert_eq!(ledger.counts, counted, "{message}");
         }
+        // The other room had a first number of the same sender too.
+        ledger.send(0, 0, 0, 1, &mut [0; BYTES]);
+        ledger.message(0, 0, all[0].as_bytes(), 500);
+        assert_eq!(std::mem::take(&mut ledger.counts.unexpected), 1);
         // A refused publish has no number: the next one has it.
+        publish(&mut ledger, 0);
         ledger.failed(0, true);
-        assert_eq!(publish(&mut ledger, 0)[..BYTES], all[3][..BYTES]);
+        let next = publish(&mut ledger, 0);
+        assert_eq!(ledger.marker.find(next.as_bytes()).unwrap().number, 5);
         ledger.answered(0, None);
         ledger.end(1, 1);
-        assert_eq!(ledger.counts.lost, 1);
+        assert_eq!(ledger.counts.lost, 2);
     }
 
     #[test]
