@@ -33,7 +33,6 @@ use serde::Deserialize;
 
 use crate::args::{Bench, Connection};
 use crate::error::Error;
-use crowd::Crowd;
 use ledger::Ledger;
 use pace::Pace;
 use process::Usage;
@@ -110,6 +109,12 @@ fn check_bounds(args: &Bench, target: &Target, in_flight: u16) -> Result<(), Err
                 bytes >> 20
             )));
         }
+    }
+    if process::usage(&args.pid).is_none() {
+        return Err(Error::Usage(format!(
+            "--pid: there is no such process, of {:?}",
+            args.pid
+        )));
     }
     let needed = u64::from(connections) + u64::from(in_flight) + FILES;
     let limit = getrlimit(Resource::Nofile);
@@ -230,7 +235,7 @@ fn report(args: &Bench, in_flight: u16, target: &Target, run: Run<'_>) -> Report
         out_of_order: counts.out_of_order,
         unexpected: counts.unexpected,
         gaps: counts.gaps,
-        server_unknown: server.is_none().then(|| why_unknown(args, crowd)),
+        server_unknown: server.is_none().then(|| why_unknown(&run)),
         server,
         bench_cpu_us_per_delivery: cpu(run.own),
     }
@@ -258,11 +263,12 @@ fn server(run: &Run<'_>, opened: u32) -> Option<Server> {
     })
 }
 
-fn why_unknown(args: &Bench, crowd: &Crowd) -> String {
-    if !args.pid.is_empty() {
-        "a process of --pid does not exist, or has ended".to_owned()
-    } else if crowd.is_local() {
-        "no process that this user may look at listens at its address, or it has ended; --pid says which it is".to_owned()
+fn why_unknown(run: &Run<'_>) -> String {
+    if !run.pids.is_empty() {
+        "its process has ended".to_owned()
+    } else if run.crowd.is_local() {
+        "no process that this user may look at listens at its address; --pid says which it is"
+            .to_owned()
     } else {
         "the server is not on this machine".to_owned()
     }

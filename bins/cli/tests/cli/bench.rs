@@ -285,6 +285,7 @@ fn what_cannot_be_is_told_before_anything_is_sent() {
         ("bench --size 1000001", "1000001"),
         ("bench --connections 2 --rooms 3", "some would be empty"),
         ("bench --rate 0", "0.001"),
+        ("bench --pid 4294967295", "no such process"),
         (
             "bench --in-flight 1024 --connections 100000 --publish-url x --raw y",
             "begin with",
