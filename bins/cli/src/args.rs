@@ -1,5 +1,7 @@
 //! The command line: every command and flag, with its help.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use fanfare_core::{
 use fanfare_websocket::client::{Secret, Server};
 
 use crate::error::Error;
+pub(crate) use bench::Bench;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -33,7 +36,7 @@ A first try, against `fanfare-server --dev` with the lines that it prints:
 
 const SERVER: &str = "http://127.0.0.1:8080";
 
-/// Publish events to a Fanfare server, watch them come, and run programs as tasks.
+/// Publish events to a Fanfare server, watch them come, run programs as tasks, and measure the server.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version, after_help = AFTER, styles = STYLES, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -73,13 +76,13 @@ pub(crate) struct Connection {
     #[arg(long, global = true, env = "FANFARE_URL", default_value = SERVER, value_name = "URL",
           value_parser = server, value_hint = ValueHint::Url, hide_env_values = true)]
     pub(crate) url: Server,
-    /// The API key, for publish, exec and tail --bus. Better given by the environment: others can see a command line
+    /// The API key, for publish, exec, bench and tail --bus. Better given by the environment: others can see a command line
     #[arg(long, global = true, env = "FANFARE_API_KEY", value_name = "KEY", value_parser = secret, hide_env_values = true)]
     pub(crate) api_key: Option<Secret>,
-    /// A user's token, for tail of a task or a user
+    /// A user's token, for tail of a task or a user, and for bench
     #[arg(long, global = true, env = "FANFARE_TOKEN", value_name = "JWT", value_parser = secret, hide_env_values = true)]
     pub(crate) token: Option<Secret>,
-    /// The secret that tokens are signed with, for the command token, and for tail to make its own token
+    /// The secret that tokens are signed with, for the command token, and for tail and bench to make their own
     #[arg(long, global = true, env = "FANFARE_TOKEN_SECRET", value_name = "SECRET", value_parser = secret, hide_env_values = true)]
     pub(crate) token_secret: Option<Secret>,
 }
@@ -107,6 +110,7 @@ pub(crate) enum Command {
     History(History),
     Inbox(Inbox),
     Exec(Exec),
+    Bench(Box<Bench>),
     Completions(Completions),
 }
 

@@ -22,6 +22,9 @@ pub(crate) enum Error {
         what: &'static str,
         source: io::Error,
     },
+    /// What `bench` can't measure, with the exit status.
+    #[error("{words}")]
+    Bench { status: u8, words: String },
     /// Nobody reads what is printed any more (`| head`): the end, but no mistake.
     #[error("nobody reads the output")]
     BrokenPipe,
@@ -32,6 +35,7 @@ impl Error {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Self::BrokenPipe => 0,
+            Self::Bench { status, .. } => *status,
             Self::System { .. } => 1,
             Self::Missing { .. } | Self::Usage(_) => 2,
             Self::Client(error) => match error {
@@ -50,9 +54,11 @@ impl Error {
     pub(crate) fn words(&self) -> String {
         match self {
             Self::Client(error) => words(error),
-            Self::Usage(_) | Self::Missing { .. } | Self::System { .. } | Self::BrokenPipe => {
-                self.to_string()
-            }
+            Self::Usage(_)
+            | Self::Missing { .. }
+            | Self::System { .. }
+            | Self::Bench { .. }
+            | Self::BrokenPipe => self.to_string(),
         }
     }
 

@@ -1,7 +1,8 @@
-//! `fanfare`: what a person types. Publish, watch, make tokens, run programs as tasks.
+//! `fanfare`: what a person types. Publish, watch, make tokens, run programs as tasks, measure a server.
 #![forbid(unsafe_code)]
 
 mod args;
+mod bench;
 mod error;
 mod exec;
 mod history;
@@ -40,6 +41,7 @@ fn run(cli: Cli) -> Result<u8, Error> {
         Command::History(args) => smol::block_on(history::run(args, connection))?,
         Command::Inbox(args) => smol::block_on(inbox::run(args, connection))?,
         Command::Exec(args) => return smol::block_on(exec::run(args, connection)),
+        Command::Bench(args) => return Ok(u8::from(!bench::run(&args, connection)?)),
         Command::Completions(args) => {
             let mut script = Vec::new();
             clap_complete::generate(args.shell, &mut Cli::command(), "fanfare", &mut script);

@@ -6,11 +6,13 @@
     reason = "a test fails by a panic"
 )]
 
+mod bench;
 mod docs;
 mod exec;
 mod exec_without_server;
 mod history;
 mod publish;
+mod raw;
 mod relay;
 mod run;
 mod server;
