@@ -1,5 +1,6 @@
 //! The command line: every command and flag, with its help.
 
+#[cfg(target_os = "linux")]
 mod bench;
 
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use fanfare_core::{
 use fanfare_websocket::client::{Secret, Server};
 
 use crate::error::Error;
+#[cfg(target_os = "linux")]
 pub(crate) use bench::Bench;
 
 const STYLES: Styles = Styles::styled()
@@ -110,6 +112,7 @@ pub(crate) enum Command {
     History(History),
     Inbox(Inbox),
     Exec(Exec),
+    #[cfg(target_os = "linux")]
     Bench(Box<Bench>),
     Completions(Completions),
 }

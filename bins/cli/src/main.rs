@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+// By epoll, a timer of the kernel's and /proc.
+#[cfg(target_os = "linux")]
 mod bench;
 mod error;
 mod exec;
@@ -41,6 +43,7 @@ fn run(cli: Cli) -> Result<u8, Error> {
         Command::History(args) => smol::block_on(history::run(args, connection))?,
         Command::Inbox(args) => smol::block_on(inbox::run(args, connection))?,
         Command::Exec(args) => return smol::block_on(exec::run(args, connection)),
+        #[cfg(target_os = "linux")]
         Command::Bench(args) => return Ok(u8::from(!bench::run(&args, connection)?)),
         Command::Completions(args) => {
             let mut script = Vec::new();

@@ -6,12 +6,14 @@
     reason = "a test fails by a panic"
 )]
 
+#[cfg(target_os = "linux")]
 mod bench;
 mod docs;
 mod exec;
 mod exec_without_server;
 mod history;
 mod publish;
+#[cfg(target_os = "linux")]
 mod raw;
 mod relay;
 mod run;

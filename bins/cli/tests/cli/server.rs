@@ -166,7 +166,7 @@ impl Drop for Server {
 }
 
 fn serve(address: SocketAddr, record: &Arc<Record>, until: impl Future<Output = ()>) {
-    let executor = Rc::new(LocalExecutor::new());
+    let (native, executor) = (Native::new().unwrap(), Rc::new(LocalExecutor::new()));
     let credentials = Credentials {
         tokens: TokenKey::new(TOKEN_SECRET.as_bytes()).unwrap(),
         api_key: ApiKey::new(API_KEY).unwrap(),
@@ -177,7 +177,7 @@ fn serve(address: SocketAddr, record: &Arc<Record>, until: impl Future<Output = 
     let verify = move |token: &Token, now: Now| verifier.client(token.expose(), now.wall);
     let hub = Hub::new(Limits::default(), seed);
     let limits = SocketLimits::default();
-    let shard = Shard::new(hub, Native::default(), limits, verify, &executor);
+    let shard = Shard::new(hub, native.clone(), limits, verify, &executor);
     let mut all = shard.subscribe(vec!["*".parse().unwrap()]).unwrap();
     let recorder = {
         let record = Arc::clone(record);
@@ -196,8 +196,8 @@ fn serve(address: SocketAddr, record: &Arc<Record>, until: impl Future<Output = 
         record: Arc::clone(record),
     };
     let listener = Listener::bind(address, ListenerLimits::default()).unwrap();
-    let serving = executor.spawn(async move { listener.serve(&shard, doors).await });
-    smol::block_on(executor.run(until));
+    let serving = executor.spawn(listener.serve(shard, doors).unwrap());
+    native.block_on(&executor, until);
     drop((serving, recorder));
 }
 
