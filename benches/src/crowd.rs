@@ -1,4 +1,4 @@
-//! A hub with many members in one room, whose sockets are a sink.
+//! A hub with many members in its rooms, whose sockets are a sink.
 
 use fanfare_core::{
     Claims, ConnId, Draft, Effect, Endpoint, Hub, Limits, Now, Open, Payload, Principal, Pull,
@@ -19,7 +19,9 @@ pub const NOW: Now = Now {
 /// ```
 pub struct Crowd {
     hub: Hub,
-    task: TaskId,
+    rooms: u64,
+    /// Numbers what goes to one room after the other.
+    next: u64,
     ready: Vec<ConnId>,
 }
 
@@ -27,24 +29,32 @@ impl Crowd {
     /// `members` connections of as many users in one task's room, with their welcomes taken.
     #[must_use]
     pub fn new(members: u64) -> Self {
+        Self::spread(1, members)
+    }
+
+    /// The same in each of `rooms` tasks' rooms.
+    #[must_use]
+    pub fn spread(rooms: u64, members: u64) -> Self {
         let mut crowd = Self {
             hub: Hub::new(Limits::default(), [7; 32]),
-            task: TaskId::new(uuid::Uuid::from_u128(1)),
+            rooms: rooms.max(1),
+            next: 0,
             ready: Vec::new(),
         };
-        for user in 0..members {
+        for user in 0..rooms * members {
             crowd.open(user);
         }
         crowd.flush();
         crowd
     }
 
-    /// One more connection, of `user`, whose welcome waits.
+    /// One more connection, of `user`, whose welcome waits: to each room in turn.
     pub fn open(&mut self, user: u64) -> ConnId {
+        let task = self.turn();
         let claims = Claims::new(UserId::new(user), 1_900_000_000, TaskGrant::All);
         let open = Open {
             principal: Principal::new(claims, NOW.wall).ok(),
-            ..Open::new(Endpoint::Task(self.task))
+            ..Open::new(Endpoint::Task(task))
         };
         self.hub.open(NOW, open)
     }
@@ -54,12 +64,16 @@ impl Crowd {
         &mut self.hub
     }
 
-    /// Publishes to the room; how many frames went to the sink.
+    fn turn(&mut self) -> TaskId {
+        let room = self.next % self.rooms + 1;
+        self.next += 1;
+        TaskId::new(uuid::Uuid::from_u128(room.into()))
+    }
+
+    /// Publishes to each room in turn; how many frames went to the sink.
     pub fn publish(&mut self, draft: &Draft) -> usize {
-        let published = self
-            .hub
-            .at(NOW)
-            .publish_to_task(self.task, &[], draft.clone());
+        let task = self.turn();
+        let published = self.hub.at(NOW).publish_to_task(task, &[], draft.clone());
         debug_assert!(published.is_ok(), "{published:?}");
         self.flush()
     }

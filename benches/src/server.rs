@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -33,7 +34,19 @@ impl Server {
     /// # Errors
     /// Where it was not built, or does not come to that.
     pub fn start(arguments: &[&str]) -> Outcome<Self> {
-        let mut child = pinned("fanfare-server", "LOAD_SERVER_CPU")?
+        Self::run(pinned("fanfare-server", "LOAD_SERVER_CPU")?, arguments)
+    }
+
+    /// Starts this program on a free port, and waits until it listens.
+    ///
+    /// # Errors
+    /// Where it does not come to that.
+    pub fn at(program: &Path, arguments: &[&str]) -> Outcome<Self> {
+        Self::run(Command::new(program), arguments)
+    }
+
+    fn run(mut command: Command, arguments: &[&str]) -> Outcome<Self> {
+        let mut child = command
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"])
             .args(arguments)
             .env("FANFARE_TOKEN_SECRET", TOKEN_SECRET)
@@ -61,6 +74,12 @@ impl Server {
             tokens: TokenKey::new(TOKEN_SECRET.as_bytes())?,
             expires: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + 86_400,
         })
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A token with which a user may join every task.

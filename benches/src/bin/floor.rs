@@ -1,4 +1,5 @@
-//! The least that a broadcast over TCP can cost: one frame encoded beforehand, one `write` a socket, nothing else.
+//! The least that a broadcast over TCP can cost: frames encoded beforehand, one `write` a socket for all that are under way at
+//! once, nothing else.
 //!
 //! `floor [CONNECTIONS] [BROADCASTS] [IN_FLIGHT]` writes and measures. It starts itself again as `floor read`, which only reads
 //! and counts, so that the reader's CPU time is not in the figures. With two cores or more, pin the two apart:
@@ -29,7 +30,8 @@ fn main() -> Outcome<()> {
         return read(address, connections.parse()?, frame.parse()?);
     }
     let (connections, broadcasts) = (argument(0, 1_000)?, argument(1, 1_000)?);
-    // So far may the readers lag behind: no socket's buffer fills, no write waits.
+    // So many leave in one write; the next ones when all connections have them, so that no socket's buffer fills and no write
+    // waits.
     let in_flight = argument(2, 64)?;
     if connections == 0 || broadcasts == 0 || in_flight == 0 {
         return Err("CONNECTIONS, BROADCASTS and IN_FLIGHT must be at least 1".into());
@@ -40,6 +42,7 @@ fn main() -> Outcome<()> {
 /// Accepts the reader's connections, broadcasts to them and prints what that cost this process.
 fn write(connections: usize, broadcasts: u64, in_flight: u64) -> Outcome<()> {
     let frame = text_frame(&[b'x'; PAYLOAD]);
+    let frames = frame.repeat(in_flight.min(broadcasts).try_into()?);
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let program = std::env::current_exe()?;
     let mut command = match std::env::var("FLOOR_READER_CPU") {
@@ -66,31 +69,30 @@ fn write(connections: usize, broadcasts: u64, in_flight: u64) -> Outcome<()> {
 
     let began = Instant::now();
     let before = cpu()?;
-    let mut acknowledged = 0;
-    for sent in 0..broadcasts {
-        // The reader prints one byte for each broadcast that all its connections have.
-        while sent - acknowledged >= in_flight {
-            let read = seen.read(&mut [0; 64])?;
-            if read == 0 {
-                return Err("the reader ended early".into());
-            }
-            acknowledged += read as u64;
-        }
+    let (mut sent, mut acknowledged) = (0, 0);
+    while sent < broadcasts {
+        let number = in_flight.min(broadcasts - sent);
+        let length = frame.len() * usize::try_from(number)?;
+        let batch = frames.get(..length).ok_or("too few frames")?;
         for socket in &mut sockets {
             // Short writes cannot be ignored: the rest of the frame would be missing.
-            socket.write_all(&frame)?;
+            socket.write_all(batch)?;
+        }
+        sent += number;
+        // The reader prints one byte for each broadcast that all its connections have.
+        while acknowledged < sent {
+            let read = seen.read(&mut [0; 64])?;
+            if read == 0 {
+                return Err(
+                    format!("only {acknowledged} of {broadcasts} broadcasts arrived").into(),
+                );
+            }
+            acknowledged += read as u64;
         }
     }
     let used = cpu()?.saturating_sub(before);
     for socket in &sockets {
         socket.shutdown(Shutdown::Write)?;
-    }
-    while acknowledged < broadcasts {
-        let read = seen.read(&mut [0; 64])?;
-        if read == 0 {
-            return Err(format!("only {acknowledged} of {broadcasts} broadcasts arrived").into());
-        }
-        acknowledged += read as u64;
     }
     let wall = began.elapsed();
     if !reader.wait()?.success() {

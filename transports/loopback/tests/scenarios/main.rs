@@ -38,7 +38,7 @@ use std::ops::RangeInclusive;
 use std::process::Command;
 
 /// What is not played again: scripts that choose whether there is a store, and what is so in memory only.
-const ONCE: [&str; 11] = [
+const ONCE: [&str; 12] = [
     "cache::",
     "restart::",
     "restore::",
@@ -48,6 +48,7 @@ const ONCE: [&str; 11] = [
     "inbox::a_device_whose_room_began_anew_while_it_was_away_gets_all_that_is_kept",
     "inbox::who_is_there_when_the_users_room_begins_anew_is_told_what_is_unread_now",
     "inbox::inboxes_are_bounded_in_bytes_and_the_one_idle_longest_is_forgotten",
+    "slow::a_task_deleted_after_its_room_left_the_memory_begins_anew_for_who_still_reads_it",
     "slow::a_room_that_is_forgotten_when_a_client_falls_behind_tells_it_of_the_new_epoch",
     "resume::a_room_that_was_forgotten_for_want_of_memory_tells_its_members_of_a_new_epoch",
 ];
