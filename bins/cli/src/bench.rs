@@ -97,6 +97,12 @@ fn check_bounds(args: &Bench, target: &Target, in_flight: u16) -> Result<(), Err
             "--rooms {rooms} is more than --connections {connections}: some would be empty"
         )));
     }
+    if args.stalled >= connections {
+        return Err(Error::Usage(format!(
+            "--stalled {} is not less than --connections {connections}: nobody would read",
+            args.stalled
+        )));
+    }
     let numbers = Ledger::bytes(target.is_fanfare(), connections, rooms, in_flight);
     let requests = u64::from(in_flight) * u64::from(args.size);
     for (bytes, what) in [

@@ -47,6 +47,10 @@ pub(crate) struct Bench {
     /// Handshakes under way at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) connecting: u32,
+    /// So many of the connections, the last ones, read nothing once they are open. What they do not get is not lost; see what
+    /// it does to the others
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) stalled: u32,
     /// The server's process, whose CPU and memory are told; without it, whoever listens at its address on this machine.
     /// Several with commas
     #[arg(long, value_name = "PID", value_delimiter = ',')]

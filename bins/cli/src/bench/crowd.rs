@@ -2,14 +2,17 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 
 use super::answer::{self, HEAD_MAX};
 use super::frames::{self, Frame, HEADER_MAX, PAYLOAD_MAX, control};
 use super::ledger::Ledger;
 use super::poll::{Poll, Ready, Source};
+use super::run::system;
 use super::sockets::{connect, now};
 use super::tally::{Tally, shown};
 use super::target::{ACCEPT, Target};
+use crate::args::Bench;
 use crate::error::Error;
 
 const READ: usize = 256 << 10;
@@ -47,7 +50,9 @@ impl Buffer {
 pub(crate) struct Crowd {
     members: Vec<Member>,
     address: SocketAddr,
-    /// Connections of each room that are open.
+    /// Those that read nothing once they are open.
+    stalled: Range<u32>,
+    /// Connections of each room that are open and read.
     in_room: Vec<u32>,
     /// Connections that are opening.
     opening: Vec<u32>,
@@ -78,11 +83,15 @@ enum State {
     /// The upgrade is there, the welcome is not.
     Upgraded,
     Open,
+    /// It is open, and reads nothing.
+    Stalled,
 }
 
 impl Crowd {
-    pub(crate) fn new(target: &Target, address: SocketAddr, connections: u32, rooms: u32) -> Self {
+    pub(crate) fn new(target: &Target, address: SocketAddr, args: &Bench) -> Self {
+        let (connections, rooms) = (args.connections, args.rooms);
         Self {
+            stalled: connections - args.stalled..connections,
             members: Vec::with_capacity(connections as usize),
             address,
             in_room: vec![0; rooms as usize],
@@ -115,7 +124,7 @@ impl Crowd {
         u32::try_from(self.in_room.len()).unwrap_or(u32::MAX)
     }
 
-    /// The connections that are open.
+    /// The connections that are open and read.
     pub(crate) fn all_open(&self) -> impl Iterator<Item = u32> {
         let members = (0_u32..).zip(&self.members);
         members.filter_map(|(number, member)| (member.state == State::Open).then_some(number))
@@ -202,7 +211,7 @@ impl Crowd {
         }
         let end = match buffer.read(&member.rest, socket) {
             Ok(Some(bytes)) => match self.take(number, room, bytes, ledger, now) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.stall(number, poll),
                 Err(words) => words,
             },
             Ok(None) => self.end(number),
@@ -210,6 +219,23 @@ impl Crowd {
         };
         self.gone(number, &end);
         Ok(())
+    }
+
+    /// Nothing more is heard of one that reads nothing, its end neither.
+    fn stall(&mut self, number: u32, poll: &Poll) -> Result<(), Error> {
+        let member = self.members.get_mut(number as usize);
+        let opened = member.filter(|member| member.state == State::Open);
+        let Some(member) = opened.filter(|_| self.stalled.contains(&number)) else {
+            return Ok(());
+        };
+        member.state = State::Stalled;
+        let room = self.room(number);
+        count(&mut self.in_room, room, -1);
+        let socket = self
+            .members
+            .get(number as usize)
+            .and_then(|it| it.socket.as_ref());
+        socket.map_or(Ok(()), |socket| poll.remove(socket).map_err(system))
     }
 
     /// Takes all that a connection has; what ends it, where something does.

@@ -91,6 +91,11 @@ impl Poll {
         )?)
     }
 
+    /// Tells nothing more of a socket.
+    pub(crate) fn remove(&self, socket: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.epoll, socket)?)
+    }
+
     /// Tells once when so much time has passed, unless it is set anew; 0 is never.
     pub(crate) fn alarm(&self, after: Duration) -> io::Result<()> {
         let time = Itimerspec {

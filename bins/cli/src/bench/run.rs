@@ -68,7 +68,7 @@ impl<'a> Run<'a> {
         poll.add(&signals, Source::Signal, false).map_err(system)?;
         let data = args.size as usize - target.quotes();
         Ok(Self {
-            crowd: Crowd::new(target, sockets, connections, rooms),
+            crowd: Crowd::new(target, sockets, args),
             senders: Senders::new(publishes, in_flight, data),
             ledger: Ledger::new(target.rooms, connections, rooms, in_flight),
             args,
@@ -294,7 +294,7 @@ fn seconds(nanoseconds: u64) -> f64 {
     nanoseconds as f64 / 1e9
 }
 
-fn system(source: io::Error) -> Error {
+pub(crate) fn system(source: io::Error) -> Error {
     Error::System {
         what: "can't measure",
         source,

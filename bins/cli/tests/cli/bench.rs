@@ -66,6 +66,22 @@ fn of_a_real_server_every_delivery_comes_once_and_in_order() {
 }
 
 #[test]
+fn who_reads_nothing_is_not_waited_for_and_takes_nothing_from_the_others() {
+    let server = Server::start();
+    let flags = "bench --connections 9 --stalled 3 --rooms 3 --publishes 30 --json";
+    let done = run(fanfare(
+        &server,
+        &flags.split_whitespace().collect::<Vec<_>>(),
+    ));
+    done.assert_code(0);
+    let report = report(&done);
+    assert_eq!(report["connections"]["opened"], 9);
+    assert_eq!(report["deliveries"], 30 * 2, "{report}");
+    assert_eq!(report["publishes"]["stalled"], 0);
+    assert_eq!(report["lost"], 0);
+}
+
+#[test]
 fn with_one_token_as_many_connect_as_the_server_lets_one_user() {
     let server = Server::start();
     let token = run(fanfare(&server, &["token", "--user", "7", "--tasks", "*"])).out;
@@ -284,6 +300,7 @@ fn what_cannot_be_is_told_before_anything_is_sent() {
         ("bench --size 50", "it takes 51 bytes"),
         ("bench --size 1000001", "1000001"),
         ("bench --connections 2 --rooms 3", "some would be empty"),
+        ("bench --connections 2 --stalled 2", "nobody would read"),
         ("bench --rate 0", "0.001"),
         ("bench --pid 4294967295", "no such process"),
         (
