@@ -12,7 +12,7 @@ const CRASH_MS: u64 = 14_000;
 /// The limits of its server that are drawn so.
 pub(crate) fn limits(seed: u64, world: &mut Setting) {
     world.limits.rooms_per_connection = rooms(seed);
-    if of_rush(seed).is_some_and(|mut random| random.bool()) {
+    if of_rush(seed).is_some_and(|(goes_on, _)| goes_on) {
         world.limits.task_log_events = 8;
         world.network.window_bytes = 300;
     }
@@ -33,6 +33,7 @@ pub(crate) fn steps(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     talkers(seed, world, steps);
     rush(seed, world, steps);
     crush(seed, world, steps);
+    steps.sort_by_key(|timed| timed.at_ms);
 }
 
 /// Tokens of other users, in a few worlds.
@@ -45,7 +46,6 @@ fn strangers(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
         let step = Step::OtherToken { device };
         steps.push(Timed { at_ms, step });
     }
-    steps.sort_by_key(|timed| timed.at_ms);
 }
 
 /// Rooms that a connection may be in: few in a few worlds.
@@ -81,7 +81,6 @@ fn talkers(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     let step = Step::ResumeReading { device };
     steps.push(Timed { at_ms, step });
     steps.retain(|timed| timed.at_ms <= world.faults_ms);
-    steps.sort_by_key(|timed| timed.at_ms);
 }
 
 /// What is drawn for a crush, in the worlds that have one.
@@ -99,12 +98,8 @@ fn crush(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
     if world.tasks == 0 || world.devices.is_empty() || world.store.is_some() {
         return;
     }
-    let mut all = Vec::new();
     let from = random.u64(..world.faults_ms.max(1));
-    let mut then = |after_ms: u64, step: Step| {
-        let at_ms = (from + after_ms).min(world.faults_ms);
-        all.push(Timed { at_ms, step });
-    };
+    let mut then = from_then(from, world, steps);
     let device = device(&mut random, world);
     let with = Since::Positions;
     then(0, Step::Connect { device, with });
@@ -131,33 +126,34 @@ fn crush(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
             then(begin + random.u64(5_000..19_000), step);
         }
     }
-    steps.extend(all);
-    steps.sort_by_key(|timed| timed.at_ms);
 }
 
-/// What is drawn for a rush, in the worlds that have one.
-fn of_rush(seed: u64) -> Option<Rng> {
+/// Adds steps so long after `from`, and none after the end of the faults.
+fn from_then(from: u64, world: &Setting, steps: &mut Vec<Timed>) -> impl FnMut(u64, Step) {
+    move |after_ms, step| {
+        let at_ms = (from + after_ms).min(world.faults_ms);
+        steps.push(Timed { at_ms, step });
+    }
+}
+
+/// What is drawn for a rush, in the worlds that have one, and whether it goes on after the crash.
+fn of_rush(seed: u64) -> Option<(bool, Rng)> {
     let mut random = Rng::with_seed(seed ^ 0x9054);
-    (random.u8(..3) == 0).then_some(random)
+    (random.u8(..3) == 0).then(|| (random.bool(), random))
 }
 
 /// The last seconds with faults, in a third of the worlds: some go away while much comes in their rooms, and come back to a server
 /// that has nothing in memory. In half of these worlds as much comes meanwhile, and they read nothing of it: one room's next page is
 /// to be read when another's is trimmed.
 fn rush(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
-    let Some(mut random) = of_rush(seed) else {
+    let Some((goes_on, mut random)) = of_rush(seed) else {
         return;
     };
     if world.tasks == 0 || world.devices.is_empty() {
         return;
     }
-    let goes_on = random.bool();
     let from = world.faults_ms.saturating_sub(30_000);
-    let mut all = Vec::new();
-    let mut then = |after_ms: u64, step: Step| {
-        let at_ms = (from + after_ms).min(world.faults_ms);
-        all.push(Timed { at_ms, step });
-    };
+    let mut then = from_then(from, world, steps);
     let tasks: Vec<u32> = (0..random.u8(1..4))
         .map(|_| random.u32(..world.tasks))
         .collect();
@@ -201,6 +197,4 @@ fn rush(seed: u64, world: &Setting, steps: &mut Vec<Timed>) {
         then(at_ms, step);
     }
     then(CRASH_MS, Step::Crash {});
-    steps.extend(all);
-    steps.sort_by_key(|timed| timed.at_ms);
 }

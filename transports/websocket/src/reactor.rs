@@ -312,7 +312,7 @@ mod tests {
         let reactor = Reactor::new().unwrap();
         let (ours, mut theirs) = pair();
         let io = reactor.register(ours).unwrap();
-        let (told, heard) = std::sync::mpsc::channel();
+        let (told, heard) = std::sync::mpsc::sync_channel(1);
         let writer = thread::spawn(move || {
             for byte in 1..=100 {
                 theirs.write_all(&[byte]).unwrap();

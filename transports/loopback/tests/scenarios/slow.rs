@@ -3,7 +3,8 @@
 use crate::seqs;
 use fanfare_core::{CloseCode, Limits};
 use fanfare_loopback::{
-    Client, Handshake, Settings, World, cut, draft, event, gap, left, reply, task, user,
+    Client, Expected, Handshake, Received, Settings, World, cut, draft, event, gap, left, reply,
+    task, user,
 };
 
 /// What may wait above the bound, for what the server says about itself.
@@ -236,6 +237,16 @@ fn an_event_larger_than_the_whole_outbox_still_comes() {
     }
 }
 
+/// After events nothing came but these, which `last` says by how many events came before.
+fn ends_with(received: &[Received], last: &dyn Fn(u64) -> [Expected; 3]) {
+    let read = received.iter().take_while(|it| it.event().is_some());
+    let read = read.count();
+    for (it, expected) in received[read..].iter().zip(last(read as u64)) {
+        assert!(expected.matches(it), "{expected}: {received:?}");
+    }
+    assert_eq!(received.len(), read + 3);
+}
+
 #[test]
 fn a_task_deleted_while_a_slow_client_reads_its_log_is_a_gap_then_the_deletion() {
     let mut world = world();
@@ -243,17 +254,13 @@ fn a_task_deleted_while_a_slow_client_reads_its_log_is_a_gap_then_the_deletion()
     fill(&mut world, 1..=20);
     world.publish_to_task(task(1), &[], draft("task:deleted", ()));
     world.resume_reading(slow);
-    let received = world.received(slow);
-    let read = received.iter().take_while(|it| it.event().is_some());
-    let read = read.count();
-    for (it, expected) in received[read..].iter().zip([
-        gap(task(1), read as u64 + 1, 20, "trimmed"),
-        event("task:deleted").at(task(1), 21),
-        left(task(1), "deleted"),
-    ]) {
-        assert!(expected.matches(it), "{expected}: {received:?}");
-    }
-    assert_eq!(received.len(), read + 3);
+    ends_with(&world.received(slow), &|read| {
+        [
+            gap(task(1), read + 1, 20, "trimmed"),
+            event("task:deleted").at(task(1), 21),
+            left(task(1), "deleted"),
+        ]
+    });
 }
 
 #[test]
@@ -273,15 +280,11 @@ fn a_task_deleted_after_its_room_left_the_memory_begins_anew_for_who_still_reads
     }
     world.publish_to_task(task(1), &[], draft("task:deleted", ()));
     world.resume_reading(slow);
-    let received = world.received(slow);
-    let read = received.iter().take_while(|it| it.event().is_some());
-    let read = read.count();
-    for (it, expected) in received[read..].iter().zip([
-        gap(task(1), 1, 0, "epoch"),
-        event("task:deleted").at(task(1), 1),
-        left(task(1), "deleted"),
-    ]) {
-        assert!(expected.matches(it), "{expected}: {received:?}");
-    }
-    assert_eq!(received.len(), read + 3);
+    ends_with(&world.received(slow), &|_| {
+        [
+            gap(task(1), 1, 0, "epoch"),
+            event("task:deleted").at(task(1), 1),
+            left(task(1), "deleted"),
+        ]
+    });
 }
