@@ -66,7 +66,6 @@ pub(crate) fn run(args: &Bench, connection: &Connection) -> Result<bool, Error> 
         target.publishes.reach()?
     };
     let mut run = Run::new(args, &target, in_flight, (sockets, publishes))?;
-    run.find_server([sockets, publishes]);
     run.connect()?;
     if !args.duration.is_zero() {
         run.publish(Pace::new(
@@ -105,7 +104,10 @@ fn check_bounds(args: &Bench, target: &Target, in_flight: u16) -> Result<(), Err
     }
     let numbers = Ledger::bytes(target.is_fanfare(), connections, rooms, in_flight);
     let requests = u64::from(in_flight) * u64::from(args.size);
+    // What came of a message that is not whole.
+    let rests = u64::from(connections) * u64::from(args.size);
     for (bytes, what) in [
+        (rests, "--size times --connections"),
         (numbers, "--connections times --in-flight"),
         (requests, "--size times --in-flight"),
     ] {
@@ -182,7 +184,8 @@ fn report(args: &Bench, in_flight: u16, target: &Target, run: Run<'_>) -> Report
     let deliveries = counts.deliveries;
     let each = |sum: f64| (deliveries > 0).then(|| sum / deliveries as f64);
     let crowd = &run.crowd;
-    let ms = |permille| run.ledger.latency.permille(permille) as f64 / 1e6;
+    let latency = &run.ledger.latency;
+    let ms = |nanoseconds| nanoseconds as f64 / 1e6;
     let closed = crowd.closures.total();
     let opened = u32::try_from(u64::from(crowd.open) + closed).unwrap_or(u32::MAX);
     let server = server(&run, opened);
@@ -200,7 +203,7 @@ fn report(args: &Bench, in_flight: u16, target: &Target, run: Run<'_>) -> Report
             } else {
                 "raw"
             },
-            target.sockets.authority
+            target.sockets.0
         ),
         ended: run.ended,
         connections: Connections {
@@ -231,10 +234,10 @@ fn report(args: &Bench, in_flight: u16, target: &Target, run: Run<'_>) -> Report
             0.0
         },
         latency_ms: (deliveries > 0).then(|| Percentiles {
-            p50: ms(500),
-            p99: ms(990),
-            p99_9: ms(999),
-            max: run.ledger.latency.max() as f64 / 1e6,
+            p50: ms(latency.permille(500)),
+            p99: latency.tail(990).map(ms),
+            p99_9: latency.tail(999).map(ms),
+            max: ms(latency.max()),
         }),
         lost: counts.lost,
         doubled: counts.doubled,
@@ -272,7 +275,7 @@ fn server(run: &Run<'_>, opened: u32) -> Option<Server> {
 fn why_unknown(run: &Run<'_>) -> String {
     if !run.pids.is_empty() {
         "its process has ended".to_owned()
-    } else if run.crowd.is_local() {
+    } else if run.is_local {
         "no process that this user may look at listens at its address; --pid says which it is"
             .to_owned()
     } else {

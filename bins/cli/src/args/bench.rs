@@ -41,9 +41,9 @@ pub(crate) struct Bench {
     /// How long to publish
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub(crate) duration: Duration,
-    /// Stop after this many publishes
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) publishes: Option<u64>,
+    /// Stop after this many publishes, at most 4294967295
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) publishes: Option<u32>,
     /// Handshakes under way at once
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub(crate) connecting: u32,

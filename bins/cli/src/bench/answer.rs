@@ -28,17 +28,6 @@ enum Body {
     UntilClose,
 }
 
-impl Head {
-    /// Whether these are all bytes of its body, as far as can be told.
-    pub(crate) fn is_whole(&self, body: &[u8]) -> bool {
-        match self.body {
-            Body::Length(length) => body.len() as u64 >= length,
-            Body::Chunked => body.ends_with(b"0\r\n\r\n"),
-            Body::UntilClose => false,
-        }
-    }
-}
-
 /// The head that `bytes` begin with; `None` where it is not whole.
 pub(crate) fn head(bytes: &[u8]) -> Result<Option<Head>, String> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
@@ -193,6 +182,11 @@ impl Reader {
             return Err("more bytes than an answer has".to_owned());
         }
         Ok(true)
+    }
+
+    /// Whether not even a head came.
+    pub(crate) fn is_in_head(&self) -> bool {
+        self.state == State::Head
     }
 
     /// Whether the answer is whole where the connection ended.

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 
-use super::answer::{self, HEAD_MAX};
+use super::answer::{self, HEAD_MAX, Reader};
 use super::frames::{self, Frame, HEADER_MAX, PAYLOAD_MAX, control};
 use super::ledger::Ledger;
 use super::poll::{Poll, Ready, Source};
@@ -130,16 +130,6 @@ impl Crowd {
         members.filter_map(|(number, member)| (member.state == State::Open).then_some(number))
     }
 
-    /// Whether the server is on this machine, as far as a connection tells.
-    pub(crate) fn is_local(&self) -> bool {
-        let mut sockets = self
-            .members
-            .iter()
-            .filter_map(|member| member.socket.as_ref());
-        let own = sockets.next().and_then(|socket| socket.local_addr().ok());
-        self.address.ip().is_loopback() || own.is_some_and(|own| own.ip() == self.address.ip())
-    }
-
     /// Begins to open one more.
     pub(crate) fn add(&mut self, poll: &Poll, now: u64) {
         let number = self.begun();
@@ -202,7 +192,9 @@ impl Crowd {
                 .and_then(|()| poll.change(&*socket, Source::Member(number), false));
             match asked {
                 Ok(()) => member.state = State::Asked,
-                Err(error) => self.gone(number, &error.to_string()),
+                Err(error) => {
+                    self.gone(number, &error.to_string());
+                }
             }
             return Ok(());
         }
@@ -217,7 +209,9 @@ impl Crowd {
             Ok(None) => self.end(number),
             Err(error) => error.to_string(),
         };
-        self.gone(number, &end);
+        if self.gone(number, &end) {
+            ledger.gone(number, room);
+        }
         Ok(())
     }
 
@@ -256,16 +250,13 @@ impl Crowd {
                 keep(&mut member.rest, bytes);
                 return Ok(());
             };
-            let after = bytes.get(head.length..).unwrap_or_default();
             if head.status != 101 {
-                return refused(head.status, &head, after, bytes.len(), &mut self.refusal)
-                    .map_or_else(
-                        || {
-                            keep(&mut member.rest, bytes);
-                            Ok(())
-                        },
-                        Err,
-                    );
+                let mut reader = Reader::default();
+                if reader.take(bytes)? || bytes.len() >= REFUSAL_MAX {
+                    return Err(refused(&reader, &mut self.refusal));
+                }
+                keep(&mut member.rest, bytes);
+                return Ok(());
             }
             if head.accept != Some(*ACCEPT) {
                 return Err(
@@ -273,7 +264,7 @@ impl Crowd {
                 );
             }
             member.state = State::Upgraded;
-            left = after;
+            left = bytes.get(head.length..).unwrap_or_default();
             if !self.is_fanfare {
                 opened(member, &mut self.opening, number);
                 self.open += 1;
@@ -315,20 +306,21 @@ impl Crowd {
         let member = self.members.get(number as usize);
         let asked = member.filter(|member| member.state == State::Asked);
         let refusal = asked.and_then(|member| {
-            let head = answer::head(&member.rest).ok()??;
-            let body = member.rest.get(head.length..).unwrap_or_default();
-            refused(head.status, &head, body, REFUSAL_MAX, &mut self.refusal)
+            let mut reader = Reader::default();
+            reader.take(&member.rest).ok()?;
+            (!reader.is_in_head()).then(|| refused(&reader, &mut self.refusal))
         });
         refusal.unwrap_or_else(|| "the server closed the connection without a word".to_owned())
     }
 
-    /// A connection has ended.
-    fn gone(&mut self, number: u32, words: &str) {
+    /// A connection has ended. Whether it was open.
+    fn gone(&mut self, number: u32, words: &str) -> bool {
         let room = self.room(number);
         let Some(member) = self.members.get_mut(number as usize) else {
-            return;
+            return false;
         };
-        if member.state == State::Open {
+        let was_open = member.state == State::Open;
+        if was_open {
             self.closures.count(words);
             self.open -= 1;
             count(&mut self.in_room, room, -1);
@@ -337,6 +329,7 @@ impl Crowd {
             self.opening.retain(|it| *it != number);
         }
         *member = Member::default();
+        was_open
     }
 }
 
@@ -367,19 +360,11 @@ fn ask(mut socket: &TcpStream, bytes: &[u8]) -> io::Result<()> {
     socket.write_all(bytes)
 }
 
-/// What a refusal says, once enough of it is there.
-fn refused(
-    status: u16,
-    head: &answer::Head,
-    body: &[u8],
-    came: usize,
-    first: &mut Option<(u16, Vec<u8>)>,
-) -> Option<String> {
-    if !head.is_whole(body) && came < REFUSAL_MAX {
-        return None;
-    }
-    first.get_or_insert_with(|| (status, body.to_vec()));
-    Some(answer_words(status, body))
+/// What a refusal says, as far as it came.
+fn refused(reader: &Reader, first: &mut Option<(u16, Vec<u8>)>) -> String {
+    let answer = reader.answer();
+    first.get_or_insert_with(|| (answer.status, answer.body.to_vec()));
+    answer_words(answer.status, answer.body)
 }
 
 /// A refusal of HTTP in one line.

@@ -34,6 +34,12 @@ impl Latency {
         self.max
     }
 
+    /// The same of a tail, where ten or more are above it: of fewer it says no more than the highest does.
+    pub(crate) fn tail(&self, of_thousand: u64) -> Option<u64> {
+        let above = u128::from(self.count) * u128::from(1_000 - of_thousand);
+        (above >= 10 * 1_000).then(|| self.permille(of_thousand))
+    }
+
     /// What so many of 1,000 were not above; 0 where there was none.
     pub(crate) fn permille(&self, of_thousand: u64) -> u64 {
         let wanted = (u128::from(self.count) * u128::from(of_thousand)).div_ceil(1_000);
@@ -120,5 +126,23 @@ mod tests {
             );
         }
         assert_eq!(latency.max(), 10_000_000);
+    }
+
+    #[test]
+    fn a_tail_of_too_few_is_none() {
+        let mut latency = Latency::new();
+        for (count, p99, p99_9) in [
+            (0, false, false),
+            (999, false, false),
+            (1_000, true, false),
+            (9_999, true, false),
+            (10_000, true, true),
+        ] {
+            while latency.count < count {
+                latency.record(5);
+            }
+            let told = [latency.tail(990), latency.tail(999)].map(|it| it.is_some());
+            assert_eq!(told, [p99, p99_9], "{count}");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! What was sent, and what each connection has had of it.
 
-use fanfare_core::RoomId;
+use std::collections::BTreeSet;
+
+use fanfare_core::{RoomId, Seq};
 use fanfare_websocket::client::{Message, Notice};
 use memchr::memmem::Finder;
 use uuid::Uuid;
@@ -12,6 +14,8 @@ use super::template::Rooms;
 
 /// How a frame of the server's own begins.
 const SYSTEM: &[u8] = br#"{"type":"system:"#;
+/// Failed publishes that are remembered.
+const DOUBTFUL_MAX: usize = 100_000;
 /// Digits at the end of a task's id that are the room's number.
 const ROOM_DIGITS: usize = 8;
 
@@ -42,6 +46,9 @@ pub(crate) struct Ledger {
     sent: Vec<u32>,
     /// For each room, publishes that were tried.
     tried: Vec<u64>,
+    /// Rows and numbers of publishes of which nobody knows whether the server took them: not to get them is no loss. Fanfare
+    /// numbers only what it took.
+    doubtful: BTreeSet<(usize, u64)>,
     out: Vec<Publish>,
     done: Vec<u16>,
     pub(crate) counts: Counts,
@@ -55,6 +62,8 @@ pub(crate) struct Ledger {
 struct Publish {
     room: u32,
     number: u32,
+    /// The number that connections know it by; 0 while that is not known.
+    row_number: u64,
     /// Connections that have not had it.
     left: u32,
     answered: bool,
@@ -80,6 +89,7 @@ impl Ledger {
             heads: vec![0; room_count * rows],
             sent: vec![0; room_count * senders],
             tried: vec![0; room_count],
+            doubtful: BTreeSet::new(),
             out: vec![Publish::default(); senders],
             done: Vec::with_capacity(senders),
             counts: Counts::default(),
@@ -110,6 +120,10 @@ impl Ledger {
         *out = Publish {
             room,
             number: *sent,
+            row_number: match self.rooms {
+                Rooms::Tasks(_) => 0,
+                Rooms::Numbers => u64::from(*sent),
+            },
             left: members,
             answered: false,
         };
@@ -128,31 +142,54 @@ impl Ledger {
             return;
         };
         out.answered = true;
+        if let (Rooms::Tasks(_), Some(seq)) = (self.rooms, seq) {
+            out.row_number = seq;
+        }
         if out.left == 0 {
             self.done.push(sender);
         }
-        let (row, number) = match self.rooms {
-            Rooms::Tasks(_) => (out.room as usize, seq.unwrap_or_default()),
-            Rooms::Numbers => {
-                let row = out.room as usize * self.rows + usize::from(sender);
-                (row, u64::from(out.number))
-            }
-        };
-        self.known(row, number);
+        let (room, number) = (out.room, out.row_number);
+        self.known(self.row(sender, room), number);
     }
 
-    /// The server refused it, or nobody knows.
-    pub(crate) fn failed(&mut self, sender: u16, refused: bool) {
+    /// The server did not take it, or nobody knows.
+    pub(crate) fn failed(&mut self, sender: u16, known: bool) {
         let Some(out) = self.out.get_mut(usize::from(sender)) else {
             return;
         };
-        let room = std::mem::take(out).room;
-        let index = self.index(sender, room);
-        if let Some(sent) = self.sent.get_mut(index).filter(|_| refused) {
-            // Nobody will get this number: the next publish has it.
-            *sent -= 1;
+        let Publish {
+            room, row_number, ..
+        } = std::mem::take(out);
+        if known {
+            let index = self.index(sender, room);
+            if let Some(sent) = self.sent.get_mut(index) {
+                // Nobody will get this number: the next publish has it.
+                *sent -= 1;
+            }
+        } else if matches!(self.rooms, Rooms::Numbers) && self.doubtful.len() < DOUBTFUL_MAX {
+            let row = self.row(sender, room);
+            self.doubtful.insert((row, row_number));
         }
         self.done.push(sender);
+    }
+
+    /// A connection, which was in this room, is no more: nothing waits for it.
+    pub(crate) fn gone(&mut self, connection: u32, room: u32) {
+        for (sender, out) in (0_u16..).zip(&mut self.out) {
+            let row = if self.rows == 1 {
+                0
+            } else {
+                usize::from(sender)
+            };
+            let order = self.orders.get(connection as usize * self.rows + row);
+            let had = out.row_number > 0 && order.is_some_and(|order| order.has(out.row_number));
+            if out.room == room && out.left > 0 && !had {
+                out.left -= 1;
+                if out.left == 0 && out.answered {
+                    self.done.push(sender);
+                }
+            }
+        }
     }
 
     /// A sender whose publish was answered and is not everywhere goes on all the same. Whether it was so.
@@ -174,7 +211,7 @@ impl Ledger {
     /// A message came to a connection, which is in this room.
     pub(crate) fn message(&mut self, connection: u32, room: u32, message: &[u8], now: u64) {
         let Some(mark) = self.marker.find(message) else {
-            if self.rows == 1 && message.starts_with(SYSTEM) {
+            if message.starts_with(SYSTEM) {
                 self.system(connection, room, message);
             }
             return;
@@ -204,11 +241,17 @@ impl Ledger {
             self.counts.unexpected += 1;
             return;
         }
+        let row = room as usize * self.rows + row;
+        let last = order.last();
         match order.take(number) {
-            Step::Ahead { missed } => self.counts.lost += missed,
+            Step::Ahead { missed: 0 } => {}
+            Step::Ahead { missed } => {
+                self.counts.lost += missed - doubtful(&self.doubtful, row, last, number - 1);
+            }
             Step::Late => {
                 self.counts.out_of_order += 1;
-                self.counts.lost = self.counts.lost.saturating_sub(1);
+                let was_lost = 1 - doubtful(&self.doubtful, row, number - 1, number);
+                self.counts.lost = self.counts.lost.saturating_sub(was_lost);
             }
             Step::Old => {
                 self.counts.out_of_order += 1;
@@ -222,12 +265,13 @@ impl Ledger {
         self.counts.deliveries += 1;
         self.latency.record(now.saturating_sub(mark.due));
         self.last = now;
-        self.known(room as usize * self.rows + row, number);
+        self.known(row, number);
         let out = self.out.get_mut(usize::from(mark.sender));
         if let Some(out) = out
             && (out.room, out.number) == (room, mark.number)
             && out.left > 0
         {
+            out.row_number = number;
             out.left -= 1;
             if out.left == 0 && out.answered {
                 self.done.push(mark.sender);
@@ -247,10 +291,25 @@ impl Ledger {
 
     fn missing(&self, connection: u32, room: u32) -> u64 {
         let orders = self.orders.iter().skip(connection as usize * self.rows);
-        let heads = self.heads.iter().skip(room as usize * self.rows);
+        let first = room as usize * self.rows;
+        let heads = (first..).zip(self.heads.iter().skip(first));
         let both = orders.zip(heads).take(self.rows);
-        both.map(|(order, head)| head.saturating_sub(order.last()))
-            .sum()
+        both.map(
+            |(order, (row, head))| match head.saturating_sub(order.last()) {
+                0 => 0,
+                missing => missing - doubtful(&self.doubtful, row, order.last(), *head),
+            },
+        )
+        .sum()
+    }
+
+    /// Where the heads have the row in which a room's connections see what a sender publishes to it.
+    fn row(&self, sender: u16, room: u32) -> usize {
+        let row = match self.rooms {
+            Rooms::Tasks(_) => 0,
+            Rooms::Numbers => usize::from(sender),
+        };
+        room as usize * self.rows + row
     }
 
     fn index(&self, sender: u16, room: u32) -> usize {
@@ -288,9 +347,17 @@ impl Ledger {
         if let (Some(order), Some(to)) = (self.orders.get_mut(connection as usize), gap.to)
             && gap.room == task
         {
-            self.counts.gaps += order.skip(to.number().min(tried));
+            let from = gap.from.map_or(0, Seq::number);
+            let (missed, told) = order.skip(from, to.number().min(tried));
+            self.counts.lost += missed;
+            self.counts.gaps += told;
         }
     }
+}
+
+/// How many publishes of a row, behind one number up to another, nobody knows of.
+fn doubtful(all: &BTreeSet<(usize, u64)>, row: usize, after: u64, to: u64) -> u64 {
+    all.range((row, after + 1)..=(row, to)).count() as u64
 }
 
 /// The number that these bytes begin with.
@@ -395,6 +462,11 @@ mod tests {
         }
         ledger.message(1, 1, event(5, &last).as_bytes(), 0);
         assert_eq!((ledger.counts.lost, ledger.counts.deliveries), (0, 1));
+        // One that comes in spite of it makes up for no loss of another.
+        ledger.counts.lost = 1;
+        ledger.message(1, 1, event(3, &last).as_bytes(), 0);
+        assert_eq!(ledger.counts.lost, 1);
+        assert_eq!(ledger.counts.doubled, 1);
     }
 
     #[test]
@@ -424,6 +496,51 @@ mod tests {
         ledger.answered(0, None);
         ledger.end(1, 1);
         assert_eq!(ledger.counts.lost, 2);
+    }
+
+    #[test]
+    fn in_raw_mode_it_is_no_loss_not_to_get_what_the_server_may_not_have_taken() {
+        let mut ledger = Ledger::new(Rooms::Numbers, 4, 2, 2);
+        let all: Vec<_> = (0..4).map(|_| publish(&mut ledger, 1)).collect();
+        // As if the second had failed before the third was sent.
+        ledger.doubtful.insert((3, 2));
+        let mut got = |connection, number: usize, counted| {
+            ledger.message(connection, 1, all[number - 1].as_bytes(), 500);
+            assert_eq!(ledger.counts, counted, "{connection} {number}");
+        };
+        got(1, 1, counts(1, 0, 0, 0));
+        got(1, 3, counts(2, 0, 0, 0));
+        got(1, 2, counts(3, 0, 0, 1));
+        // A loss beside it is one.
+        got(3, 4, counts(4, 2, 0, 1));
+        ledger.end(1, 1);
+        assert_eq!(ledger.counts.lost, 3);
+        publish(&mut ledger, 1);
+        ledger.failed(1, false);
+        publish(&mut ledger, 1);
+        ledger.answered(1, None);
+        ledger.end(3, 1);
+        assert_eq!(ledger.counts.lost, 4);
+    }
+
+    #[test]
+    fn a_publish_does_not_wait_for_who_is_gone() {
+        for rooms in [Rooms::Tasks(BASE), Rooms::Numbers] {
+            let mut ledger = Ledger::new(rooms, 4, 2, 1);
+            let data = publish(&mut ledger, 0);
+            let message = match rooms {
+                Rooms::Tasks(_) => event(1, &data),
+                Rooms::Numbers => data,
+            };
+            ledger.message(1, 1, message.as_bytes(), 0);
+            ledger.answered(0, Some(1));
+            // Who had it was not waited for, nor who is in another room.
+            ledger.gone(1, 1);
+            ledger.gone(0, 0);
+            assert_eq!(ledger.next_done(), None);
+            ledger.gone(3, 1);
+            assert_eq!((ledger.next_done(), ledger.next_done()), (Some(0), None));
+        }
     }
 
     #[test]

@@ -55,12 +55,22 @@ impl Order {
         Step::Late
     }
 
-    /// Numbers up to this one will not come. How many of them did not.
-    pub(crate) fn skip(&mut self, to: u64) -> u64 {
-        let ahead = to.saturating_sub(self.last);
-        self.came = shift(self.came, ahead);
-        self.last += ahead;
-        ahead
+    /// Whether it came, or is so far back that it is as good as that.
+    pub(crate) fn has(self, number: u64) -> bool {
+        let back = self.last.checked_sub(number);
+        back.is_some_and(|back| back >= WINDOW || self.came & 1 << back != 0)
+    }
+
+    /// Numbers from one to another will not come. How many were left out before them, and how many of them had not come:
+    /// should one come all the same, it comes again.
+    pub(crate) fn skip(&mut self, from: u64, to: u64) -> (u64, u64) {
+        let missed = from.saturating_sub(1).min(to).saturating_sub(self.last);
+        self.came = shift(self.came, missed);
+        self.last += missed;
+        let told = to.saturating_sub(self.last);
+        self.came = !shift(!self.came, told);
+        self.last += told;
+        (missed, told)
     }
 }
 
@@ -106,10 +116,15 @@ mod tests {
     #[test]
     fn what_was_told_not_to_come_is_not_missed() {
         let mut order = Order::after(10);
-        assert_eq!(order.skip(14), 4);
-        assert_eq!(order.skip(12), 0);
+        assert_eq!(order.skip(11, 14), (0, 4));
+        assert_eq!(order.skip(1, 12), (0, 0));
         assert_eq!(order.take(15), Step::Ahead { missed: 0 });
-        assert_eq!(order.take(14), Step::Late);
+        assert_eq!(order.take(14), Step::Again);
         assert_eq!(order.take(10), Step::Again);
+        // What is missing before them was not told.
+        assert_eq!(order.skip(18, 19), (2, 2));
+        assert!(order.has(15) && order.has(19) && !order.has(16) && !order.has(20));
+        assert_eq!(order.take(16), Step::Late);
+        assert!(order.has(16));
     }
 }

@@ -30,13 +30,14 @@ impl Pace {
     pub(crate) fn new(
         rate: Option<f64>,
         in_flight: u16,
-        limit: Option<u64>,
+        limit: Option<u32>,
         duration: Duration,
     ) -> Self {
         Self {
             interval: rate.map(|rate| 1e9 / rate),
             in_flight,
-            limit: limit.unwrap_or(u64::MAX),
+            // A mark has no higher numbers.
+            limit: limit.unwrap_or(u32::MAX).into(),
             duration: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
             began: 0,
             sent: 0,
@@ -157,5 +158,10 @@ mod tests {
         pace.sent();
         assert_eq!(pace.next(1, false), Next::Over);
         assert_eq!(pace.unsent(100), 0);
+        let mut endless = Pace::new(None, 1, None, Duration::MAX);
+        endless.sent = u64::from(u32::MAX) - 1;
+        assert_eq!(endless.next(1, false), Next::Due(1));
+        endless.sent();
+        assert_eq!(endless.next(1, false), Next::Over);
     }
 }

@@ -80,8 +80,9 @@ pub(crate) fn kinds(tally: &Tally) -> Vec<Kind> {
 #[derive(Debug, Serialize)]
 pub(crate) struct Percentiles {
     pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    pub(crate) p99_9: f64,
+    /// None where there are too few for it.
+    pub(crate) p99: Option<f64>,
+    pub(crate) p99_9: Option<f64>,
     pub(crate) max: f64,
 }
 
@@ -170,7 +171,9 @@ impl fmt::Display for Report {
             max,
         }) = &self.latency_ms
         {
-            let words = format!("p50 {p50:.2}, p99 {p99:.2}, p99.9 {p99_9:.2}, max {max:.2} ms");
+            let tail = |it: &Option<f64>| it.map_or("–".to_owned(), |ms| format!("{ms:.2}"));
+            let (p99, p99_9) = (tail(p99), tail(p99_9));
+            let words = format!("p50 {p50:.2}, p99 {p99}, p99.9 {p99_9}, max {max:.2} ms");
             lines.line("latency", &words)?;
         }
         lines.line(
@@ -199,7 +202,7 @@ impl fmt::Display for Report {
         match self.ended {
             Ended::Done => Ok(()),
             Ended::Interrupted => lines.line("ended", "early, as asked"),
-            Ended::ServerGone => lines.line("ended", "early: no connection is left"),
+            Ended::ServerGone => lines.line("ended", "early: no connection that reads is left"),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! A run, from the first connection to the last delivery: one thread, which waits for its sockets only.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use async_signal::{Signal, Signals};
 use futures::{FutureExt, StreamExt};
 
+use super::address::Reached;
 use super::crowd::{Buffer, Crowd};
 use super::ledger::Ledger;
 use super::live::Live;
@@ -48,6 +48,8 @@ pub(crate) struct Run<'a> {
     pub(crate) unsent: u64,
     pub(crate) stalled: u64,
     pub(crate) ended: Ended,
+    /// Whether the server, or a part of it, is on this machine.
+    pub(crate) is_local: bool,
     /// The server's processes, and what they used before the connections, before the publishes and at the end.
     pub(crate) pids: Vec<u32>,
     pub(crate) usage: [Option<Usage>; 3],
@@ -60,16 +62,24 @@ impl<'a> Run<'a> {
         args: &'a Bench,
         target: &'a Target,
         in_flight: u16,
-        (sockets, publishes): (SocketAddr, SocketAddr),
+        (sockets, publishes): (Reached, Reached),
     ) -> Result<Self, Error> {
         let (connections, rooms) = (args.connections, args.rooms);
         let poll = Poll::new().map_err(system)?;
         let signals = Signals::new([Signal::Int, Signal::Term, Signal::Hup]).map_err(system)?;
         poll.add(&signals, Source::Signal, false).map_err(system)?;
         let data = args.size as usize - target.quotes();
+        // A process of this machine that listens at another machine's port is not who is measured.
+        let local = [sockets, publishes].into_iter().filter(|it| it.local);
+        let mut pids = args.pid.clone();
+        if pids.is_empty() {
+            pids.extend(local.clone().flat_map(|it| process::listeners(it.address)));
+            pids.sort_unstable();
+            pids.dedup();
+        }
         Ok(Self {
-            crowd: Crowd::new(target, sockets, args),
-            senders: Senders::new(publishes, in_flight, data),
+            crowd: Crowd::new(target, sockets.address, args),
+            senders: Senders::new(publishes.address, in_flight, data),
             ledger: Ledger::new(target.rooms, connections, rooms, in_flight),
             args,
             target,
@@ -85,7 +95,8 @@ impl<'a> Run<'a> {
             unsent: 0,
             stalled: 0,
             ended: Ended::Done,
-            pids: args.pid.clone(),
+            is_local: local.count() > 0,
+            pids,
             usage: [None; 3],
             own: [None; 2],
         })
@@ -118,18 +129,12 @@ impl<'a> Run<'a> {
             let (open, all) = (self.crowd.open, self.args.connections);
             self.show(|_| format!("connecting: {open} of {all}"));
         }
+        if self.interrupts > 0 {
+            self.ended = Ended::Interrupted;
+        }
         self.connect_seconds = seconds(self.now() - began);
         self.usage[1] = process::usage(&self.pids);
         Ok(())
-    }
-
-    /// Whoever listens, if that was not said.
-    pub(crate) fn find_server(&mut self, addresses: [SocketAddr; 2]) {
-        if self.pids.is_empty() {
-            self.pids = addresses.into_iter().flat_map(process::listeners).collect();
-            self.pids.sort_unstable();
-            self.pids.dedup();
-        }
     }
 
     /// Publishes, and waits until all is there.
@@ -187,7 +192,7 @@ impl<'a> Run<'a> {
                 self.stalled += self.senders.too_long(&mut self.ledger, STALL, now);
                 self.show(|run| run.line(now - began));
             }
-            if self.crowd.open == 0 {
+            if self.crowd.all_open().next().is_none() {
                 self.ended = Ended::ServerGone;
                 break;
             }

@@ -183,7 +183,8 @@ impl Senders {
         sender.socket = None;
         if sender.since.take().is_some() {
             self.failures.count(words);
-            ledger.failed(number, false);
+            // Of what was not even begun to be sent the server knows nothing.
+            ledger.failed(number, sender.written == 0);
         }
     }
 

@@ -71,7 +71,7 @@ impl Target {
                 });
             }
         };
-        let authority = &address.authority;
+        let authority = &address.0;
         let smallest = mark::BYTES + 2;
         check_size(args, smallest)?;
         let this = Self {
@@ -100,7 +100,7 @@ impl Target {
     fn raw(args: &Bench, raw: &str, publish: &str) -> Result<Self, Error> {
         let (sockets, path) = Address::of(raw, "--raw")?;
         let (publishes, publish_path) = Address::of(publish, "--publish-url")?;
-        let mut handshake = opening(path, &sockets.authority);
+        let mut handshake = opening(path, &sockets.0);
         for line in &args.connect_header {
             handshake += &header(line, "--connect-header")?;
         }
@@ -112,7 +112,7 @@ impl Target {
         }
         let mut publish = format!(
             "{method} {publish_path} HTTP/1.1\r\nHost: {}\r\n",
-            publishes.authority
+            publishes.0
         );
         for line in &args.publish_header {
             publish += &header(line, "--publish-header")?;

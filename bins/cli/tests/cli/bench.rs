@@ -1,5 +1,6 @@
 //! `fanfare bench`: what it counts, of an honest server and of others.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use rustix::process::Signal;
@@ -12,6 +13,20 @@ use crate::terminal::Terminal;
 
 fn report(done: &Done) -> Value {
     serde_json::from_str(&done.out).unwrap_or_else(|error| panic!("{error}: {done:?}"))
+}
+
+/// A run against a real server, with these flags.
+fn bench(server: &Server, flags: &str) -> Command {
+    let words: Vec<_> = ["bench"]
+        .into_iter()
+        .chain(flags.split_whitespace())
+        .collect();
+    fanfare(server, &words)
+}
+
+/// One that goes on until it is told not to.
+fn endless(server: &Server) -> Command {
+    bench(server, "--connections 3 --rate 200 --duration 600s")
 }
 
 /// A run against a raw server.
@@ -34,12 +49,9 @@ fn of_a_real_server_every_delivery_comes_once_and_in_order() {
     ] {
         let server = Server::start();
         let flags = format!(
-            "bench --connections 21 --rooms {rooms} --in-flight {in_flight} --size {size} --publishes 70 --json {rate}"
+            "--connections 21 --rooms {rooms} --in-flight {in_flight} --size {size} --publishes 70 --json {rate}"
         );
-        let done = run(fanfare(
-            &server,
-            &flags.split_whitespace().collect::<Vec<_>>(),
-        ));
+        let done = run(bench(&server, &flags));
         done.assert_code(0);
         let report = report(&done);
         assert_eq!(report["deliveries"], 70 * 21 / rooms, "{report}");
@@ -51,6 +63,9 @@ fn of_a_real_server_every_delivery_comes_once_and_in_order() {
         assert_eq!(report["connections"]["opened"], 21);
         assert_eq!(report["server"]["pids"], json!([std::process::id()]));
         assert!(report["latency_ms"]["p50"].as_f64().unwrap() > 0.0);
+        // A tail of less than ten is not told.
+        assert_eq!(report["latency_ms"]["p99"].is_f64(), rooms == 1, "{report}");
+        assert!(report["latency_ms"]["p99_9"].is_null());
         assert!(report["server"]["resident_kib"][2].as_u64().unwrap() > 0);
         // What was published is what was asked for, evenly.
         let events = server.so_far();
@@ -68,11 +83,8 @@ fn of_a_real_server_every_delivery_comes_once_and_in_order() {
 #[test]
 fn who_reads_nothing_is_not_waited_for_and_takes_nothing_from_the_others() {
     let server = Server::start();
-    let flags = "bench --connections 9 --stalled 3 --rooms 3 --publishes 30 --json";
-    let done = run(fanfare(
-        &server,
-        &flags.split_whitespace().collect::<Vec<_>>(),
-    ));
+    let flags = "--connections 9 --stalled 3 --rooms 3 --publishes 30 --json";
+    let done = run(bench(&server, flags));
     done.assert_code(0);
     let report = report(&done);
     assert_eq!(report["connections"]["opened"], 9);
@@ -102,17 +114,7 @@ fn with_one_token_as_many_connect_as_the_server_lets_one_user() {
 #[test]
 fn publishes_that_are_refused_are_counted_with_the_servers_words() {
     let server = Server::start();
-    let run = Run::spawn(fanfare(
-        &server,
-        &[
-            "bench",
-            "--connections",
-            "2",
-            "--publishes",
-            "2000",
-            "--json",
-        ],
-    ));
+    let run = Run::spawn(bench(&server, "--connections 2 --publishes 2000 --json"));
     server.events_until(|_| true);
     server.fault([Fault::Status(503), Fault::AnswerLost]);
     let done = run.wait();
@@ -139,6 +141,8 @@ fn of_a_raw_server_each_kind_of_wrong_is_counted() {
         (Manner::Doubles, 1, counts(0, 9, 0), 0),
         (Manner::Swaps, 1, counts(0, 0, 9), 0),
         (Manner::Refuses, 1, counts(0, 0, 0), 9),
+        // Nobody gets what it did not take.
+        (Manner::HangsUp, 1, counts(0, 0, 0), 9),
     ] {
         let server = RawServer::start(manner);
         let done = raw(
@@ -168,6 +172,33 @@ fn a_publish_that_is_not_everywhere_holds_the_others_up_no_longer_than_that() {
         (&report["publishes"]["stalled"], &report["lost"]),
         (&json!(1), &json!(1))
     );
+}
+
+#[test]
+fn a_publish_does_not_wait_for_a_connection_that_closes() {
+    let server = RawServer::start(Manner::Leaves);
+    let done = raw(&server, "--connections 2 --in-flight 1 --publishes 12");
+    done.assert_code(1);
+    let report = report(&done);
+    assert_eq!(report["publishes"]["stalled"], 0, "{report}");
+    assert_eq!(report["publishes"]["answered"], 12);
+    assert_eq!(report["deliveries"], 2 * 9 + 3);
+    assert_eq!(report["lost"], 0);
+    assert_eq!(report["connections"]["closed"], 1);
+}
+
+#[test]
+fn at_a_rate_a_pause_of_the_server_is_charged_with_all_that_was_due_in_it() {
+    let server = RawServer::start(Manner::Pauses);
+    let done = raw(
+        &server,
+        "--connections 1 --rate 1000 --in-flight 1 --publishes 95",
+    );
+    done.assert_code(0);
+    let report = report(&done);
+    // 86 of 95 were due in the first 94 ms and had to wait for the end of 200.
+    let p50 = report["latency_ms"]["p50"].as_f64().unwrap();
+    assert!(p50 > 100.0, "{report}");
 }
 
 #[test]
@@ -222,17 +253,36 @@ fn nonsense_is_told_as_what_it_is() {
 
 #[test]
 fn a_server_that_dies_in_the_middle_is_reported_as_far_as_it_came() {
-    let server = RawServer::start(Manner::Dies);
-    let done = raw(
-        &server,
-        "--connections 3 --rate 1000 --in-flight 1 --duration 60s",
+    // Nothing is heard of one that reads nothing, its end neither.
+    for stalled in ["", " --stalled 1"] {
+        let server = RawServer::start(Manner::Dies);
+        let flags = "--connections 3 --rate 1000 --in-flight 1 --duration 60s";
+        let done = raw(&server, &format!("{flags}{stalled}"));
+        done.assert_code(1);
+        let report = report(&done);
+        let readers = if stalled.is_empty() { 3 } else { 2 };
+        assert_eq!(report["ended"], "server_gone", "{report}");
+        assert_eq!(report["publishes"]["answered"], 19);
+        assert_eq!(report["deliveries"], 19 * readers);
+        assert_eq!(report["connections"]["closed"], readers);
+        assert_eq!(report["connections"]["opened"], 3);
+    }
+}
+
+#[test]
+fn ctrl_c_while_it_connects_is_told_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let flags = format!(
+        "bench --raw ws://{at}/ --publish-url http://{at}/ --connections 2 --duration 0s --json"
     );
-    done.assert_code(1);
-    let report = report(&done);
-    assert_eq!(report["ended"], "server_gone", "{report}");
-    assert_eq!(report["publishes"]["answered"], 19);
-    assert_eq!(report["deliveries"], 57);
-    assert_eq!(report["connections"]["closed"], 3);
+    let run = Run::spawn(bare(&flags.split(' ').collect::<Vec<_>>()));
+    // The first looks whether somebody listens; the second asks, and is not answered.
+    let _sockets = [listener.accept().unwrap(), listener.accept().unwrap()];
+    run.signal(Signal::INT);
+    let report = report(&run.wait());
+    assert_eq!(report["ended"], "interrupted", "{report}");
+    assert_eq!(report["connections"]["opened"], 0);
 }
 
 #[test]
@@ -240,18 +290,7 @@ fn ctrl_c_ends_it_early_and_prints_what_was_done() {
     let server = Server::start();
     for signals in [1, 2] {
         let before = server.so_far().len();
-        let mut run = Run::spawn(fanfare(
-            &server,
-            &[
-                "bench",
-                "--connections",
-                "3",
-                "--rate",
-                "200",
-                "--duration",
-                "600s",
-            ],
-        ));
+        let mut run = Run::spawn(endless(&server));
         while server.so_far().len() < before + 10 {
             std::thread::yield_now();
         }
@@ -267,21 +306,7 @@ fn ctrl_c_ends_it_early_and_prints_what_was_done() {
 #[test]
 fn on_a_terminal_a_line_tells_how_far_it_is() {
     let server = Server::start();
-    let terminal = Terminal::spawn(
-        fanfare(
-            &server,
-            &[
-                "bench",
-                "--connections",
-                "3",
-                "--rate",
-                "200",
-                "--duration",
-                "600s",
-            ],
-        ),
-        100,
-    );
+    let terminal = Terminal::spawn(endless(&server), 100);
     terminal.screen.until("deliveries a second, p99");
     terminal.run.signal(Signal::INT);
     terminal.screen.until("early, as asked");
@@ -296,6 +321,19 @@ fn what_cannot_be_is_told_before_anything_is_sent() {
         (
             "bench --raw wss://127.0.0.1:9/ --publish-url http://127.0.0.1:9/",
             "speaks no TLS",
+        ),
+        ("bench --url nonsense", "does not begin with http://"),
+        ("bench --url http://", "no URL"),
+        ("bench --url http://h:99999", "from 1 to 65535"),
+        ("bench --connections 0", "0 is not in 1..=1000000"),
+        ("bench --connections 1000001", "1000001"),
+        ("bench --rooms 0", "0 is not in"),
+        ("bench --in-flight 1025", "1025"),
+        ("bench --publishes 4294967296", "4294967296"),
+        ("bench --duration soon", "soon"),
+        (
+            "bench --connections 2000 --size 1000000",
+            "--size times --connections",
         ),
         ("bench --size 50", "it takes 51 bytes"),
         ("bench --size 1000001", "1000001"),
@@ -380,15 +418,20 @@ fn what_the_server_refuses_is_told_in_its_words() {
         "{done:?}"
     );
     server.go_away();
-    let done = run(fanfare(&server, &["bench"]));
-    done.assert_code(4);
-    assert!(done.err.contains("does the server run"), "{done:?}");
+    let raw = RawServer::start(Manner::Honest);
+    let [_, to, _, _] = raw.flags();
+    let from = format!("--raw {to} --publish-url {}/", server.url());
+    for flags in ["", &from] {
+        let done = run(bench(&server, flags));
+        done.assert_code(4);
+        assert!(done.err.contains("does the server run"), "{done:?}");
+    }
 }
 
 #[test]
 fn too_few_open_files_are_told_with_how_many_it_takes() {
     let server = Server::start();
-    let bench = fanfare(&server, &["bench", "--connections", "200"]);
+    let bench = bench(&server, "--connections 200");
     let mut command = Command::new("sh");
     command
         .args(["-c", "ulimit -n 100; exec \"$0\" \"$@\""])

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What it does to the first of its sockets, of every tenth message; or at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +15,12 @@ pub(crate) enum Manner {
     Swaps,
     /// Every tenth publish is refused.
     Refuses,
+    /// Every tenth publish is not taken, and has a closed connection for an answer.
+    HangsUp,
+    /// The first socket ends instead of its tenth message.
+    Leaves,
+    /// The tenth publish takes a fifth of a second.
+    Pauses,
     /// These bytes instead of an answer to a handshake.
     Says(&'static [u8]),
     /// These bytes after it.
@@ -131,6 +138,16 @@ impl State {
         }
         if tenth && self.manner == Manner::Refuses {
             return Some("HTTP/1.1 503 Busy\r\nContent-Length: 14\r\n\r\ncome back \x1b[2J");
+        }
+        if tenth && self.manner == Manner::HangsUp {
+            self.publishers.last()?.shutdown(Shutdown::Both).ok()?;
+            return None;
+        }
+        if self.published == 10 && self.manner == Manner::Pauses {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        if self.published == 10 && self.manner == Manner::Leaves {
+            self.sockets.remove(0).shutdown(Shutdown::Both).ok()?;
         }
         // A ping between, as servers do.
         let frame = [&[0x89, 1, b'p', 0x81, 126, 1, 0][..], body].concat();
