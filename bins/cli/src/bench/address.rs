@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use fanfare_websocket::client::{self, Server};
+use fanfare_websocket::client::Server;
 
 use crate::error::Error;
 
@@ -30,10 +30,9 @@ impl Address {
         let rest = url.get(begin..).unwrap_or_default();
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (server, path) = url.split_at_checked(begin + end).unwrap_or((url, ""));
-        let server = server.parse::<Server>().map_err(|error| match error {
-            client::Error::Address { why } => wrong(why),
-            other => wrong(&other.to_string()),
-        })?;
+        let server = server
+            .parse::<Server>()
+            .map_err(|error| wrong(&error.to_string()))?;
         let server = server.to_string();
         let Some(authority) = server.strip_prefix("http://") else {
             return Err(wrong(

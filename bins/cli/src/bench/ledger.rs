@@ -510,9 +510,9 @@ mod tests {
         };
         got(1, 1, counts(1, 0, 0, 0));
         got(1, 3, counts(2, 0, 0, 0));
-        got(1, 2, counts(3, 0, 0, 1));
-        // A loss beside it is one.
-        got(3, 4, counts(4, 2, 0, 1));
+        // A loss beside it is one, and what comes late and was none makes up for none.
+        got(3, 4, counts(3, 2, 0, 0));
+        got(1, 2, counts(4, 2, 0, 1));
         ledger.end(1, 1);
         assert_eq!(ledger.counts.lost, 3);
         publish(&mut ledger, 1);
