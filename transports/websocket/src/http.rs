@@ -16,9 +16,9 @@ use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use smol_hyper::rt::FuturesIo;
 
 use crate::connection::discard;
 use crate::head::HeadScan;
@@ -29,6 +29,9 @@ use crate::{ListenerLimits, Platform, Shard};
 const DISCARD_MAX: usize = 16 << 20;
 /// Milliseconds for which it may do so.
 const DISCARD_MS: u64 = 5_000;
+
+/// Bytes that are read at a time, at most.
+const READ_MAX: usize = 64 << 10;
 
 /// The body of an answer.
 pub type Body = Full<Bytes>;
@@ -193,7 +196,7 @@ async fn speak<P: Platform, R: Respond>(
         .max_headers(course.limits.headers)
         .max_header_size(course.limits.head_bytes)
         .header_read_timeout(None)
-        .serve_connection(FuturesIo::new(stream), service);
+        .serve_connection(stream, service);
     let mut armed = course.deadline();
     let mut timer = pin!(course.shard.sleep_until(armed));
     let spoken = poll_fn(|cx| {
@@ -221,7 +224,7 @@ async fn speak<P: Platform, R: Respond>(
         let parts = connection.into_parts();
         // hyper's buffer is 8 KiB, of which an empty part would hold on to all.
         let read = Bytes::copy_from_slice(&parts.read_buf);
-        (parts.io.into_inner().stream, read)
+        (parts.io.stream, read)
     })
 }
 
@@ -249,19 +252,30 @@ struct Scanned<P: Platform> {
     course: Rc<Course<P>>,
 }
 
-impl<P: Platform> AsyncRead for Scanned<P> {
+thread_local! {
+    /// What all connections of a thread read into, one after the other: hyper's own buffer would have to be zeroed for each read.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_MAX].into());
+}
+
+impl<P: Platform> Read for Scanned<P> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.course.read(buffer.get_mut(..read).unwrap_or_default());
-        Poll::Ready(Ok(read))
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let room = into.remaining().min(READ_MAX);
+            let buffer = buffer.get_mut(..room).unwrap_or_default();
+            let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+            let bytes = buffer.get_mut(..read).unwrap_or_default();
+            self.course.read(bytes);
+            into.put_slice(bytes);
+            Poll::Ready(Ok(()))
+        })
     }
 }
 
-impl<P: Platform> AsyncWrite for Scanned<P> {
+impl<P: Platform> Write for Scanned<P> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -274,7 +288,7 @@ impl<P: Platform> AsyncWrite for Scanned<P> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(cx)
     }
 }

@@ -236,8 +236,9 @@ impl AsyncRead for Tcp {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        let room = buffer.len();
         let read = |mut stream: &TcpStream| stream.read(buffer);
-        self.stream.poll(cx, Direction::Read, read)
+        self.stream.poll_bytes(cx, Direction::Read, room, read)
     }
 
     fn poll_read_vectored(
@@ -245,8 +246,9 @@ impl AsyncRead for Tcp {
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
+        let room = buffers.iter().map(|buffer| buffer.len()).sum();
         let read = |mut stream: &TcpStream| stream.read_vectored(buffers);
-        self.stream.poll(cx, Direction::Read, read)
+        self.stream.poll_bytes(cx, Direction::Read, room, read)
     }
 }
 
@@ -257,7 +259,8 @@ impl AsyncWrite for Tcp {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let write = |mut stream: &TcpStream| stream.write(bytes);
-        self.stream.poll(cx, Direction::Write, write)
+        self.stream
+            .poll_bytes(cx, Direction::Write, bytes.len(), write)
     }
 
     fn poll_write_vectored(
@@ -265,8 +268,9 @@ impl AsyncWrite for Tcp {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let bytes = slices.iter().map(|slice| slice.len()).sum();
         let write = |mut stream: &TcpStream| stream.write_vectored(slices);
-        self.stream.poll(cx, Direction::Write, write)
+        self.stream.poll_bytes(cx, Direction::Write, bytes, write)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -12,29 +12,95 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 use std::time::{Duration, Instant};
 
-use polling::{Event, Events, PollMode, Poller};
+use mio::event::Event;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Token};
 use slab::Slab;
 use smol::LocalExecutor;
+
+/// What the loop itself is woken by; no source has this number.
+const ALARM: Token = Token(usize::MAX);
+/// Events that are taken at a time.
+const EVENTS: usize = 1_024;
 
 /// A clone is another handle to the same one; all stay on one thread.
 #[derive(Clone)]
 pub(crate) struct Reactor(Rc<Inner>);
 
 struct Inner {
-    poller: Arc<Poller>,
-    sources: RefCell<Slab<Waiting>>,
+    poller: RefCell<mio::Poll>,
+    alarm: Arc<mio::Waker>,
+    sources: RefCell<Slab<Source>>,
     timers: RefCell<BTreeMap<(Instant, u64), Waker>>,
     next_timer: Cell<u64>,
 }
 
-/// Who waits for one source. Its reader and its writer are woken apart.
+/// What is known of one source. Its reader and its writer are woken apart.
 #[derive(Default)]
-struct Waiting {
-    read: Option<Waker>,
-    write: Option<Waker>,
+struct Source {
+    read: Side,
+    write: Side,
+}
+
+#[derive(Default)]
+struct Side {
+    readiness: Readiness,
+    waiting: Option<Waker>,
+}
+
+/// What a call would come to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Readiness {
+    /// Perhaps it moves bytes: it is to be tried.
+    #[default]
+    Likely,
+    /// It would block, until the system tells of the source again.
+    None,
+    /// It never blocks again. The system told of the end, and will not do so a second time.
+    Ended,
+}
+
+impl Source {
+    const fn side(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Read => &mut self.read,
+            Direction::Write => &mut self.write,
+        }
+    }
+
+    /// Who is to be woken.
+    fn told(&mut self, event: &Event) -> [Option<Waker>; 2] {
+        let failed = event.is_error();
+        [
+            self.read
+                .told(event.is_readable(), event.is_read_closed() || failed),
+            self.write
+                .told(event.is_writable(), event.is_write_closed() || failed),
+        ]
+    }
+}
+
+impl Side {
+    /// The system told of it. Who is to be woken.
+    fn told(&mut self, is_ready: bool, is_ended: bool) -> Option<Waker> {
+        if is_ended {
+            self.readiness = Readiness::Ended;
+        } else if !is_ready {
+            return None;
+        } else if self.readiness == Readiness::None {
+            self.readiness = Readiness::Likely;
+        }
+        self.waiting.take()
+    }
+
+    fn exhausted(&mut self) {
+        if self.readiness == Readiness::Likely {
+            self.readiness = Readiness::None;
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -45,7 +111,7 @@ pub(crate) enum Direction {
 
 /// Wakes the loop, from this thread or another one.
 struct Alarm {
-    poller: Arc<Poller>,
+    bell: Arc<mio::Waker>,
     /// Whether the loop has something to do.
     rung: AtomicBool,
     /// Whether the loop is waiting, or about to.
@@ -60,7 +126,7 @@ impl Wake for Alarm {
     fn wake_by_ref(self: &Arc<Self>) {
         if !self.rung.swap(true, Ordering::SeqCst) && self.waits.load(Ordering::SeqCst) {
             // Of a poller that can't be notified nothing can be told either; it is woken by what comes next.
-            let _ = self.poller.notify();
+            let _ = self.bell.wake();
         }
     }
 }
@@ -69,8 +135,11 @@ impl Reactor {
     /// # Errors
     /// Where the system has no descriptor left.
     pub(crate) fn new() -> io::Result<Self> {
+        let poller = mio::Poll::new()?;
+        let alarm = mio::Waker::new(poller.registry(), ALARM)?;
         Ok(Self(Rc::new(Inner {
-            poller: Arc::new(Poller::new()?),
+            poller: RefCell::new(poller),
+            alarm: Arc::new(alarm),
             sources: RefCell::default(),
             timers: RefCell::default(),
             next_timer: Cell::new(0),
@@ -91,14 +160,14 @@ impl Reactor {
         future: impl Future<Output = T>,
     ) -> T {
         let alarm = Arc::new(Alarm {
-            poller: Arc::clone(&self.0.poller),
+            bell: Arc::clone(&self.0.alarm),
             rung: AtomicBool::new(true),
             waits: AtomicBool::new(false),
         });
         let waker = Waker::from(Arc::clone(&alarm));
         let mut cx = Context::from_waker(&waker);
         let mut running = pin!(executor.run(future));
-        let mut events = Events::new();
+        let mut events = Events::with_capacity(EVENTS);
         loop {
             if alarm.rung.swap(false, Ordering::SeqCst)
                 && let Poll::Ready(done) = running.as_mut().poll(&mut cx)
@@ -112,11 +181,10 @@ impl Reactor {
             } else {
                 self.next_timer()
             };
-            events.clear();
-            let waited = self.0.poller.wait(&mut events, timeout);
+            let waited = self.0.poller.borrow_mut().poll(&mut events, timeout);
             alarm.waits.store(false, Ordering::SeqCst);
             match waited {
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => panic!("the system's poller failed: {error}"),
             }
@@ -132,19 +200,13 @@ impl Reactor {
     }
 
     fn wake_ready(&self, events: &Events) {
-        for event in events.iter() {
+        for event in events {
             let woken = {
                 let mut sources = self.0.sources.borrow_mut();
-                let waiting = sources.get_mut(event.key);
-                waiting.map(|waiting| {
-                    (
-                        waiting.read.take_if(|_| event.readable),
-                        waiting.write.take_if(|_| event.writable),
-                    )
-                })
+                let source = sources.get_mut(event.token().0);
+                source.map(|source| source.told(event))
             };
-            let (read, write) = woken.unwrap_or_default();
-            read.into_iter().chain(write).for_each(Waker::wake);
+            woken.into_iter().flatten().flatten().for_each(Waker::wake);
         }
     }
 
@@ -167,16 +229,14 @@ impl Reactor {
     /// # Errors
     /// Where the system does not watch such a source.
     pub(crate) fn register<S: AsFd>(&self, source: S) -> io::Result<Io<S>> {
-        let key = self.0.sources.borrow_mut().insert(Waiting::default());
-        // By edges: a source that was read or written until it would block is heard of again without another call.
-        let mode = PollMode::Edge;
-        // SAFETY: `Io` owns the source, and takes it out of the poller before the source is closed.
-        #[expect(unsafe_code, reason = "see the comment above")]
-        let added = unsafe {
-            self.0
-                .poller
-                .add_with_mode(source.as_fd().as_raw_fd(), Event::all(key), mode)
-        };
+        let key = self.0.sources.borrow_mut().insert(Source::default());
+        // By edges, as mio has it: what was read or written to its end is heard of again without another call.
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        let added = self.0.poller.borrow().registry().register(
+            &mut SourceFd(&source.as_fd().as_raw_fd()),
+            Token(key),
+            interest,
+        );
         if let Err(error) = added {
             self.0.sources.borrow_mut().remove(key);
             return Err(error);
@@ -211,6 +271,12 @@ impl<S: AsFd> Io<S> {
         &self.source
     }
 
+    fn with_side<T>(&self, direction: Direction, look: impl FnOnce(&mut Side) -> T) -> Option<T> {
+        let mut sources = self.reactor.0.sources.borrow_mut();
+        let source = sources.get_mut(self.key)?;
+        Some(look(source.side(direction)))
+    }
+
     /// Tries `operation`; where it would block, again when the source is ready for it.
     pub(crate) fn poll<T>(
         &self,
@@ -218,25 +284,39 @@ impl<S: AsFd> Io<S> {
         direction: Direction,
         mut operation: impl FnMut(&S) -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        loop {
+        let readiness = self.with_side(direction, |side| side.readiness);
+        while readiness != Some(Readiness::None) {
             match operation(&self.source) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 done => return Poll::Ready(done),
             }
         }
-        let mut sources = self.reactor.0.sources.borrow_mut();
-        if let Some(waiting) = sources.get_mut(self.key) {
-            let place = match direction {
-                Direction::Read => &mut waiting.read,
-                Direction::Write => &mut waiting.write,
-            };
-            match place {
+        self.with_side(direction, |side| {
+            side.exhausted();
+            match &mut side.waiting {
                 Some(waker) => waker.clone_from(cx.waker()),
-                None => *place = Some(cx.waker().clone()),
+                None => side.waiting = Some(cx.waker().clone()),
             }
-        }
+        });
         Poll::Pending
+    }
+
+    /// The same for an `operation` that moves up to `room` bytes. One that moved less has emptied the source, or filled it: the
+    /// next waits for the system's word, and asks for none itself.
+    pub(crate) fn poll_bytes(
+        &self,
+        cx: &Context<'_>,
+        direction: Direction,
+        room: usize,
+        operation: impl FnMut(&S) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let moved = ready!(self.poll(cx, direction, operation))?;
+        // None is the end, or nothing was asked for.
+        if (1..room).contains(&moved) {
+            self.with_side(direction, Side::exhausted);
+        }
+        Poll::Ready(Ok(moved))
     }
 
     /// The same as a future.
@@ -252,7 +332,14 @@ impl<S: AsFd> Io<S> {
 impl<S: AsFd> Drop for Io<S> {
     fn drop(&mut self) {
         // One that the system does not know any more is out of the poller.
-        let _ = self.reactor.0.poller.delete(&self.source);
+        let mut source = SourceFd(&self.source.as_fd().as_raw_fd());
+        let _ = self
+            .reactor
+            .0
+            .poller
+            .borrow()
+            .registry()
+            .deregister(&mut source);
         self.reactor.0.sources.borrow_mut().remove(self.key);
     }
 }
@@ -286,7 +373,7 @@ impl Drop for Sleep {
 mod tests {
     use super::*;
     use std::io::{Read, Write};
-    use std::net::{TcpListener, TcpStream};
+    use std::net::{Shutdown, TcpListener, TcpStream};
     use std::thread;
 
     fn pair() -> (TcpStream, TcpStream) {
@@ -298,6 +385,61 @@ mod tests {
 
     fn run<T>(reactor: &Reactor, future: impl Future<Output = T>) -> T {
         reactor.block_on(&LocalExecutor::new(), future)
+    }
+
+    /// Has the system tell everything that it has to tell by now.
+    fn hear(reactor: &Reactor) {
+        run(
+            reactor,
+            reactor.sleep_until(Instant::now() + Duration::from_millis(2)),
+        );
+    }
+
+    /// A source of which the calls are counted.
+    struct Counted {
+        io: Io<TcpStream>,
+        calls: Cell<u32>,
+    }
+
+    impl Counted {
+        fn new(reactor: &Reactor, stream: TcpStream) -> Self {
+            let io = reactor.register(stream).unwrap();
+            let calls = Cell::new(0);
+            Self { io, calls }
+        }
+
+        fn poll_read(&self, cx: &Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            self.io
+                .poll_bytes(cx, Direction::Read, buffer.len(), |mut stream| {
+                    self.calls.set(self.calls.get() + 1);
+                    stream.read(buffer)
+                })
+        }
+
+        fn poll_write(&self, cx: &Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.io
+                .poll_bytes(cx, Direction::Write, bytes.len(), |mut stream| {
+                    self.calls.set(self.calls.get() + 1);
+                    stream.write(bytes)
+                })
+        }
+
+        /// What a read of up to `room` bytes comes to, at once.
+        fn read_now(&self, room: usize) -> Poll<io::Result<usize>> {
+            self.poll_read(&Context::from_waker(Waker::noop()), &mut vec![0; room])
+        }
+
+        async fn read(&self, room: usize) -> io::Result<usize> {
+            let mut buffer = vec![0; room];
+            poll_fn(|cx| self.poll_read(cx, &mut buffer)).await
+        }
+    }
+
+    fn moved(poll: Poll<io::Result<usize>>) -> Option<usize> {
+        match poll {
+            Poll::Ready(moved) => Some(moved.unwrap()),
+            Poll::Pending => None,
+        }
     }
 
     async fn read(io: &Io<TcpStream>) -> u8 {
@@ -329,21 +471,97 @@ mod tests {
     }
 
     #[test]
+    fn a_read_that_left_room_is_not_tried_again_before_more_comes() {
+        let reactor = Reactor::new().unwrap();
+        let (ours, mut theirs) = pair();
+        let source = Counted::new(&reactor, ours);
+        for round in 1..=100 {
+            theirs.write_all(&[7; 10]).unwrap();
+            // As much as there was room for: perhaps there is more.
+            assert_eq!(run(&reactor, source.read(4)).unwrap(), 4);
+            assert_eq!(moved(source.read_now(4)), Some(4));
+            assert_eq!(moved(source.read_now(4)), Some(2));
+            let calls = source.calls.get();
+            assert_eq!(moved(source.read_now(4)), None);
+            assert_eq!(source.calls.get(), calls, "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_end_is_seen_behind_a_read_that_left_room_whenever_it_came() {
+        for told_of_both_at_once in [false, true] {
+            let reactor = Reactor::new().unwrap();
+            let (ours, mut theirs) = pair();
+            let source = Counted::new(&reactor, ours);
+            theirs.write_all(&[7; 10]).unwrap();
+            if told_of_both_at_once {
+                theirs.shutdown(Shutdown::Write).unwrap();
+                hear(&reactor);
+                assert_eq!(moved(source.read_now(100)), Some(10));
+                // Of this end the system does not tell again.
+                assert_eq!(moved(source.read_now(100)), Some(0));
+            } else {
+                assert_eq!(run(&reactor, source.read(100)).unwrap(), 10);
+                hear(&reactor);
+                assert_eq!(moved(source.read_now(100)), None);
+                theirs.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(run(&reactor, source.read(100)).unwrap(), 0);
+            }
+            assert_eq!(moved(source.read_now(100)), Some(0), "and it stays so");
+        }
+    }
+
+    #[test]
+    fn a_reset_wakes_who_reads_and_who_writes() {
+        let reactor = Reactor::new().unwrap();
+        let (ours, mut theirs) = pair();
+        let source = Counted::new(&reactor, ours);
+        theirs.write_all(&[7; 10]).unwrap();
+        assert_eq!(run(&reactor, source.read(100)).unwrap(), 10);
+        let full = || source.poll_write(&Context::from_waker(Waker::noop()), &[7; 1 << 20]);
+        while full().is_ready() {}
+        // With bytes in it that nobody read, it is reset.
+        drop(theirs);
+        let writes = poll_fn(|cx| source.poll_write(cx, &[7]));
+        let (read, written) = run(&reactor, futures::future::join(source.read(100), writes));
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        written.unwrap_err();
+    }
+
+    #[test]
     fn who_writes_more_than_fits_goes_on_when_it_was_read() {
         const BYTES: usize = 16 << 20;
         let reactor = Reactor::new().unwrap();
         let (ours, mut theirs) = pair();
-        let io = reactor.register(ours).unwrap();
+        let source = Counted::new(&reactor, ours);
+        let (told, heard) = std::sync::mpsc::sync_channel(1);
         let reader = thread::spawn(move || {
             let mut all = vec![0; BYTES];
+            let () = heard.recv().unwrap();
             theirs.read_exact(&mut all).unwrap();
         });
+        let mut left = BYTES;
+        let mut write = |cx: &Context<'_>| {
+            let written = source.poll_write(cx, &vec![7; left.min(1 << 20)]);
+            written.map(|written| left -= written.unwrap())
+        };
+        let cx = Context::from_waker(Waker::noop());
+        while write(&cx).is_ready() {}
+        let calls = source.calls.get();
+        assert!(write(&cx).is_pending());
+        assert_eq!(
+            source.calls.get(),
+            calls,
+            "it is full, and was not told of since"
+        );
+        told.send(()).unwrap();
         run(&reactor, async {
-            let mut left = BYTES;
             while left > 0 {
-                let bytes = vec![7; left.min(1 << 20)];
-                let write = |mut stream: &TcpStream| stream.write(&bytes);
-                left -= io.ready(Direction::Write, write).await.unwrap();
+                poll_fn(|cx| {
+                    let written = source.poll_write(cx, &vec![7; left.min(1 << 20)]);
+                    written.map(|written| left -= written.unwrap())
+                })
+                .await;
             }
         });
         reader.join().unwrap();
