@@ -3,6 +3,8 @@
 //! hyper's parser takes a bare LF for the end of a line, which a proxy before us may not (request smuggling). The
 //! scan sees each byte before hyper does and puts a NUL in such an LF's place, which hyper answers by 400.
 
+use memchr::memchr2;
+
 /// Bytes of a line that are looked at: enough for each name below with a length of 64 bits behind it.
 const LINE_MAX: usize = 48;
 
@@ -58,47 +60,66 @@ impl HeadScan {
     /// Follows `bytes`, in which a bare LF of a head becomes a NUL. Whether a head was completed.
     pub(crate) fn feed(&mut self, bytes: &mut [u8]) -> bool {
         let mut completed = false;
-        let mut at = 0;
-        while let Some(byte) = bytes.get_mut(at) {
-            match self.place {
+        let mut rest = bytes;
+        loop {
+            rest = match self.place {
                 Place::Opaque | Place::Refused => break,
                 Place::Body(left) => {
-                    let here = left.min((bytes.len() - at) as u64);
+                    let here = left.min(rest.len() as u64);
+                    let Some(behind) = rest.get_mut(usize::try_from(here).unwrap_or(usize::MAX)..)
+                    else {
+                        break;
+                    };
                     self.place = match left - here {
                         0 => Place::Between,
                         left => Place::Body(left),
                     };
-                    at += usize::try_from(here).unwrap_or(usize::MAX);
+                    behind
                 }
                 Place::Between | Place::Head => {
-                    completed |= self.byte(byte);
-                    at += 1;
+                    let end = memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+                    let (text, behind) = rest.split_at_mut(end);
+                    self.text(text);
+                    let Some((end, behind)) = behind.split_first_mut() else {
+                        break;
+                    };
+                    completed |= self.end(end);
+                    behind
                 }
+            };
+            if rest.is_empty() {
+                break;
             }
         }
         completed
     }
 
-    /// One byte of a head, or before one. Whether it completed the head.
-    fn byte(&mut self, byte: &mut u8) -> bool {
-        let after_cr = std::mem::replace(&mut self.after_cr, *byte == b'\r');
-        match *byte {
-            b'\n' if !after_cr => {
-                *byte = 0;
-                self.place = Place::Refused;
-                false
-            }
-            b'\n' => self.end_of_line(),
-            b'\r' => false,
-            other => {
-                self.place = Place::Head;
-                if let Some(place) = self.line.get_mut(self.length) {
-                    *place = other.to_ascii_lowercase();
-                }
-                self.length += 1;
-                false
-            }
+    /// What stands before a CR or an LF of a head.
+    fn text(&mut self, text: &[u8]) {
+        if text.is_empty() {
+            return;
         }
+        self.after_cr = false;
+        self.place = Place::Head;
+        let room = self.line.get_mut(self.length..).unwrap_or_default();
+        for (place, byte) in room.iter_mut().zip(text) {
+            *place = byte.to_ascii_lowercase();
+        }
+        self.length += text.len();
+    }
+
+    /// A CR or an LF of a head, or before one. Whether it completed the head.
+    fn end(&mut self, byte: &mut u8) -> bool {
+        let after_cr = std::mem::replace(&mut self.after_cr, *byte == b'\r');
+        if *byte == b'\r' {
+            return false;
+        }
+        if !after_cr {
+            *byte = 0;
+            self.place = Place::Refused;
+            return false;
+        }
+        self.end_of_line()
     }
 
     fn end_of_line(&mut self) -> bool {
@@ -181,6 +202,25 @@ mod tests {
                 false,
             ),
             ("P / H\r\nContent-Length: x\r\n\r\n\n", true, true, false),
+            // A CR within a line is hyper's to refuse; here it is nothing.
+            (
+                "P / H\r\nContent-\rLength: 2\r\n\r\n\n\nG",
+                true,
+                false,
+                true,
+            ),
+            (
+                "P / H\r\nA: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\nContent-Length: 2\r\n\r\n\n\nG",
+                true,
+                false,
+                true,
+            ),
+            (
+                "P / H\r\nContent-Length: 000000000000000000000000000000002\r\n\r\n\n\nG",
+                true,
+                true,
+                false,
+            ),
         ] {
             for step in 1..=text.len().max(1) {
                 let got = scan(text, step);
@@ -197,6 +237,7 @@ mod tests {
     fn a_bare_lf_in_a_head_becomes_a_nul_and_in_a_body_stays() {
         for (text, expected) in [
             ("\nGET", "\0GET"),
+            ("GET /\r HTTP/1.1\n", "GET /\r HTTP/1.1\0"),
             ("GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1\0Host: a\n\n"),
             (
                 "GET / HTTP/1.1\r\nA: b\n\r\n",
