@@ -4,8 +4,8 @@ use crate::error::Error;
 use crate::frame::Frame;
 use crate::ids::{Epoch, EventId, EventType, Key, RoomId, Seq, TaskId, UserId};
 use crate::payload::Payload;
+use crate::text::decimal;
 use crate::time::Wall;
-use std::io::Write as _;
 
 /// Most users that one publish may name.
 pub const USERS_MAX: usize = 100;
@@ -267,29 +267,40 @@ impl Entry {
         let event = &self.event;
         Frame::build(256 + event.data.as_str().len(), |out| {
             // Types, ids and rooms have no character that JSON would have to escape.
-            write!(
-                out,
-                r#"{{"type":"{}","id":"{}","at":"{}""#,
-                event.kind, event.id, event.at
-            )?;
+            out.extend_from_slice(br#"{"type":""#);
+            out.extend_from_slice(event.kind.as_str().as_bytes());
+            out.extend_from_slice(br#"","id":""#);
+            out.extend_from_slice(event.id.as_str().as_bytes());
+            out.extend_from_slice(br#"","at":""#);
+            event.at.write(out);
+            out.push(b'"');
             if let Some(user) = event.from {
-                write!(out, r#","from":"user:{user}""#)?;
+                out.extend_from_slice(br#","from":""#);
+                RoomId::User(user).write(out);
+                out.push(b'"');
             }
             if !self.is_kept() {
-                out.write_all(br#","ephemeral":true"#)?;
+                out.extend_from_slice(br#","ephemeral":true"#);
             }
-            let mut before = r#","rooms":{"#;
+            let mut before = &br#","rooms":{""#[..];
             for (room, seq) in places {
-                write!(out, r#"{before}"{room}":{seq}"#)?;
-                before = ",";
+                out.extend_from_slice(before);
+                room.write(out);
+                out.extend_from_slice(br#"":"#);
+                decimal(out, seq.number(), 1);
+                before = br#",""#;
             }
-            if before == "," {
-                out.write_all(b"}")?;
+            if before == br#",""# {
+                out.push(b'}');
             }
             if let Some(unread) = unread {
-                write!(out, r#","unread":{unread}"#)?;
+                out.extend_from_slice(br#","unread":"#);
+                decimal(out, unread as u64, 1);
             }
-            write!(out, r#","data":{}}}"#, event.data.as_str())
+            out.extend_from_slice(br#","data":"#);
+            out.extend_from_slice(event.data.as_str().as_bytes());
+            out.push(b'}');
+            Ok(())
         })
     }
 

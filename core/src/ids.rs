@@ -5,6 +5,7 @@ mod position;
 pub use position::{Position, Seq, parse_since};
 
 use crate::error::Error;
+use crate::text::decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -143,6 +144,24 @@ impl FromStr for RoomId {
             Some(("task", id)) => id.parse().map(Self::Task),
             Some(("user", id)) => id.parse().map(Self::User),
             _ => Err(Error::malformed("room", text, "task:{uuid} or user:{int}")),
+        }
+    }
+}
+
+impl RoomId {
+    /// Appends its text.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Task(task) => {
+                out.extend_from_slice(b"task:");
+                let mut buffer = Uuid::encode_buffer();
+                let text = task.0.as_hyphenated().encode_lower(&mut buffer);
+                out.extend_from_slice(text.as_bytes());
+            }
+            Self::User(user) => {
+                out.extend_from_slice(b"user:");
+                decimal(out, user.0, 1);
+            }
         }
     }
 }
@@ -422,7 +441,11 @@ mod tests {
             "user:7".into(),
             "user:18446744073709551615".into(),
         ] {
-            assert_eq!(text.parse::<RoomId>().unwrap().to_string(), text);
+            let room = text.parse::<RoomId>().unwrap();
+            assert_eq!(room.to_string(), text);
+            let mut written = b"x".to_vec();
+            room.write(&mut written);
+            assert_eq!(written, format!("x{text}").into_bytes());
         }
         for text in [
             "".to_owned(),

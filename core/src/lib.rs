@@ -67,6 +67,7 @@ mod slots;
 mod subscriptions;
 mod task_events;
 mod tasks;
+mod text;
 mod time;
 
 pub use auth::{AuthError, Claims, Principal, TaskGrant};

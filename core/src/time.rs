@@ -1,5 +1,7 @@
 //! Instants as the core knows them: numbers that the driver hands in.
 
+use crate::text::decimal;
+use jiff::tz::Offset;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
@@ -81,13 +83,34 @@ impl Wall {
     }
 }
 
-impl fmt::Display for Wall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Wall {
+    /// Appends its text.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
         let timestamp = i64::try_from(self.0)
             .ok()
             .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
             .unwrap_or(jiff::Timestamp::MAX);
-        write!(f, "{timestamp:.3}")
+        let at = Offset::UTC.to_datetime(timestamp);
+        // From 1970 on nothing of it is negative.
+        let mut part = |number: i64, width, end| {
+            decimal(out, number.unsigned_abs(), width);
+            out.push(end);
+        };
+        part(at.year().into(), 4, b'-');
+        part(at.month().into(), 2, b'-');
+        part(at.day().into(), 2, b'T');
+        part(at.hour().into(), 2, b':');
+        part(at.minute().into(), 2, b':');
+        part(at.second().into(), 2, b'.');
+        part(at.millisecond().into(), 3, b'Z');
+    }
+}
+
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::with_capacity(24);
+        self.write(&mut text);
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 
@@ -121,9 +144,16 @@ mod tests {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (1_700_000_000_000, "2023-11-14T22:13:20.000Z"),
+            (951_782_400_009, "2000-02-29T00:00:00.009Z"),
+            (1_735_689_599_999, "2024-12-31T23:59:59.999Z"),
             (u64::MAX, "9999-12-30T22:00:00.000Z"),
         ] {
             assert_eq!(Wall::from_unix_millis(millis).to_string(), text, "{millis}");
+        }
+        for millis in (0..Wall::MAX_MILLIS).step_by(123_456_789_012) {
+            let timestamp = jiff::Timestamp::from_millisecond(millis as i64).unwrap();
+            let wall = Wall::from_unix_millis(millis);
+            assert_eq!(wall.to_string(), format!("{timestamp:.3}"), "{millis}");
         }
     }
 }
