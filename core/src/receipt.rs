@@ -1,8 +1,7 @@
 //! What a publish is answered with.
 
 use crate::ids::{Epoch, EventId, RoomId, Seq};
-use serde::ser::{SerializeMap, SerializeStruct};
-use serde::{Serialize, Serializer};
+use crate::text::decimal;
 
 /// What became of a publish in one of its rooms.
 ///
@@ -24,7 +23,10 @@ pub struct RoomReceipt {
     pub connected: usize,
 }
 
-/// The answer to a publish. Serialises as the body of the HTTP API's `200`.
+/// Bytes of a room's part of the JSON, about.
+const ROOM_JSON: usize = 128;
+
+/// The answer to a publish.
 ///
 /// ```
 /// use fanfare_core::{Draft, Hub, Limits, Now, Payload, UserId};
@@ -75,37 +77,58 @@ impl Receipt {
     pub fn rooms(&self) -> &[RoomReceipt] {
         &self.rooms
     }
-}
 
-impl Serialize for Receipt {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut receipt = serializer.serialize_struct("Receipt", 3)?;
-        receipt.serialize_field("id", &self.id)?;
-        receipt.serialize_field("duplicate", &self.duplicate)?;
-        receipt.serialize_field("rooms", &Rooms(&self.rooms))?;
-        receipt.end()
+    /// The body of the HTTP API's `200`.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(ROOM_JSON * (1 + self.rooms.len()));
+        // Ids, rooms and epochs have no character that JSON would have to escape.
+        out.extend_from_slice(br#"{"id":""#);
+        out.extend_from_slice(self.id.as_str().as_bytes());
+        out.extend_from_slice(if self.duplicate {
+            br#"","duplicate":true,"rooms":{"#
+        } else {
+            br#"","duplicate":false,"rooms":{"#
+        });
+        for (at, room) in self.rooms.iter().enumerate() {
+            out.extend_from_slice(if at == 0 { br#"""# } else { br#",""# });
+            room.room.write(&mut out);
+            out.extend_from_slice(br#"":{"epoch":""#);
+            out.extend_from_slice(room.epoch.as_str().as_bytes());
+            out.extend_from_slice(br#"","seq":"#);
+            decimal(&mut out, room.seq.number(), 1);
+            out.extend_from_slice(br#","connected":"#);
+            decimal(&mut out, room.connected as u64, 1);
+            out.push(b'}');
+        }
+        out.extend_from_slice(b"}}");
+        out
     }
 }
 
-struct Rooms<'a>(&'a [RoomReceipt]);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Serialize for Rooms<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Room<'a> {
-            epoch: &'a Epoch,
-            seq: Seq,
-            connected: usize,
-        }
-        let mut rooms = serializer.serialize_map(Some(self.0.len()))?;
-        for room in self.0 {
-            let value = Room {
-                epoch: &room.epoch,
-                seq: room.seq,
-                connected: room.connected,
-            };
-            rooms.serialize_entry(&room.room, &value)?;
-        }
-        rooms.end()
+    #[test]
+    fn an_answer_is_written_as_http_api_md_shows_it() {
+        let room = |room: &str, seq, connected| RoomReceipt {
+            room: room.parse().unwrap(),
+            epoch: "k3J9".parse().unwrap(),
+            seq: Seq::new(seq).unwrap(),
+            connected,
+        };
+        let id: EventId = "order:17".parse().unwrap();
+        let nowhere = Receipt::new(id.clone(), Vec::new());
+        assert_eq!(
+            String::from_utf8(nowhere.to_json()).unwrap(),
+            r#"{"id":"order:17","duplicate":false,"rooms":{}}"#
+        );
+        let task = "task:550e8400-e29b-41d4-a716-446655440000";
+        let two = Receipt::new(id, vec![room(task, 18, 3), room("user:7", 41, 0)]);
+        assert_eq!(
+            String::from_utf8(two.duplicate_of().to_json()).unwrap(),
+            r#"{"id":"order:17","duplicate":true,"rooms":{"task:550e8400-e29b-41d4-a716-446655440000":{"epoch":"k3J9","seq":18,"connected":3},"user:7":{"epoch":"k3J9","seq":41,"connected":0}}}"#
+        );
     }
 }

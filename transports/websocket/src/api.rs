@@ -289,7 +289,7 @@ impl<P: Platform> Api<P> {
         let bytes = self.options.body_bytes;
         let body = self.body(headers, request_body::JSON, body, bytes).await?;
         let receipt = self.shard.publish(publish::parse(&body, endpoint)?).await?;
-        Ok(json(&receipt))
+        Ok(respond(JSON, receipt.to_json().into()))
     }
 
     async fn batch(
@@ -567,6 +567,6 @@ fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
 }
 
 fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
-    // Receipts and views have string keys only: there is a JSON form.
+    // Views have string keys only: there is a JSON form.
     respond(JSON, serde_json::to_vec(value).unwrap_or_default().into())
 }

@@ -75,8 +75,7 @@ where
         Err(problem) => Err(problem),
     };
     match result {
-        // A receipt has string keys only: there is a JSON form.
-        Ok(receipt) => answers.extend(serde_json::to_vec(&receipt).unwrap_or_default()),
+        Ok(receipt) => answers.extend(receipt.to_json()),
         Err(problem) => answers.extend(problem.body()),
     }
     answers.push(b'\n');
