@@ -3,7 +3,7 @@
 use crate::ids::{Epoch, EventId};
 use crate::time::Wall;
 use sha2::{Digest, Sha256};
-use uuid::{Builder, Uuid};
+use uuid::Builder;
 
 /// A stream of bytes that can't be told from random ones without the seed: SHA-256 over seed and counter.
 #[derive(Debug)]
@@ -36,13 +36,10 @@ impl Entropy {
 
     /// A UUIDv7 (RFC 9562, section 5.7).
     pub(crate) fn event_id(&mut self, at: Wall) -> EventId {
-        let uuid: Uuid =
-            Builder::from_unix_timestamp_millis(at.as_unix_millis(), &self.draw_some()).into_uuid();
-        #[expect(
-            clippy::expect_used,
-            reason = "36 hex digits and hyphens are a valid id"
-        )]
-        uuid.to_string().parse().expect("a UUID is an event id")
+        let random = self.draw_some();
+        let uuid = Builder::from_unix_timestamp_millis(at.as_unix_millis(), &random).into_uuid();
+        // 36 hex digits and hyphens are a valid id.
+        EventId::of_uuid(uuid)
     }
 
     /// Eight letters and digits: 40 bits, against a chance meeting of two stores.

@@ -315,6 +315,14 @@ checked_text!(
         && text.split_once(':').is_some_and(|(namespace, name)| is_lower(namespace) && is_lower(name))
 );
 
+impl EventId {
+    /// The id that a UUID makes.
+    pub(crate) fn of_uuid(uuid: Uuid) -> Self {
+        let mut buffer = Uuid::encode_buffer();
+        Self((&*uuid.as_hyphenated().encode_lower(&mut buffer)).into())
+    }
+}
+
 /// One half of an event type.
 fn is_lower(text: &str) -> bool {
     text.bytes()
