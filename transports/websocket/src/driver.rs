@@ -414,7 +414,7 @@ impl<P: Platform> Driver<P> {
         if socket.message_since.get().is_some() && socket.message_watched.get() {
             return;
         }
-        let since = self.platform.now().time;
+        let since = self.platform.time();
         if socket.message_since.get().is_none() {
             socket.message_since.set(Some(since));
         }

@@ -93,7 +93,7 @@ impl<P: Platform> Course<P> {
         Self {
             scan: RefCell::new(HeadScan::new()),
             // The first head is waited for from the beginning.
-            phase: Cell::new(Phase::Head(shard.now().time)),
+            phase: Cell::new(Phase::Head(shard.time())),
             open: Cell::new(None),
             limits,
             shard,
@@ -101,7 +101,7 @@ impl<P: Platform> Course<P> {
     }
 
     fn now(&self) -> Time {
-        self.shard.now().time
+        self.shard.time()
     }
 
     fn deadline(&self) -> Time {
@@ -111,6 +111,14 @@ impl<P: Platform> Course<P> {
             Phase::Idle(since) => (since, self.limits.idle_ms),
         };
         since.plus(ms)
+    }
+
+    /// The service has a request.
+    fn begin(&self) {
+        // Its head came with the last read or, behind the one before it, earlier.
+        if !matches!(self.phase.get(), Phase::Request(_)) {
+            self.phase.set(Phase::Request(self.now()));
+        }
     }
 
     /// Bytes came.
@@ -186,7 +194,7 @@ async fn speak<P: Platform, R: Respond>(
         let respond = Rc::clone(&respond);
         let course = Rc::clone(course);
         let under_way = course.shard.begin_request();
-        course.phase.set(Phase::Request(course.now()));
+        course.begin();
         Box::pin(async move {
             let answer = respond.respond(request).await;
             // In this turn hyper writes the answer; who waits for the guard has one of the next.
@@ -242,7 +250,7 @@ async fn hang_up<P: Platform>(mut stream: P::Stream, shard: &Shard<P>) {
         .is_ok()
     {
         let discarded = discard(&mut stream, DISCARD_MAX);
-        let late = shard.sleep_until(shard.now().time.plus(DISCARD_MS));
+        let late = shard.sleep_until(shard.time().plus(DISCARD_MS));
         smol::future::or(
             async {
                 discarded.await;

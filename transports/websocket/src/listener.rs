@@ -151,7 +151,7 @@ async fn serve<R: Respond>(
                 }
                 // Of a client that left before its turn nothing remains; the rest passes, if at all, with time.
                 if error.kind() != io::ErrorKind::ConnectionAborted {
-                    let again = shard.now().time.plus(EXHAUSTED_MS);
+                    let again = shard.time().plus(EXHAUSTED_MS);
                     shard.sleep_until(again).await;
                 }
             }

@@ -33,6 +33,11 @@ pub trait Platform: 'static {
     /// The time. `time` and `wall` never go back.
     fn now(&self) -> Now;
 
+    /// The time of [`Platform::now`] alone, for whom the wall clock need not be read.
+    fn time(&self) -> Time {
+        self.now().time
+    }
+
     /// Ends when [`Platform::now`] has reached `at`.
     fn sleep_until(&self, at: Time) -> impl Future<Output = ()>;
 
@@ -118,9 +123,13 @@ impl Platform for Native {
         let wall_ms = millis(wall.unwrap_or_default()).max(self.wall_ms.get());
         self.wall_ms.set(wall_ms);
         Now {
-            time: Time::from_millis(millis(self.start.elapsed())),
+            time: self.time(),
             wall: Wall::from_unix_millis(wall_ms),
         }
+    }
+
+    fn time(&self) -> Time {
+        Time::from_millis(millis(self.start.elapsed()))
     }
 
     async fn sleep_until(&self, at: Time) {

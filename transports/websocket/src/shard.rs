@@ -172,6 +172,11 @@ impl<P: Platform> Shard<P> {
         self.driver.platform.now()
     }
 
+    /// The same without the wall clock.
+    pub(crate) fn time(&self) -> Time {
+        self.driver.platform.time()
+    }
+
     /// Publishes, after everything that was published before this call; the future resolves when what was published is
     /// kept. Receivers are written to when this task yields.
     ///
@@ -275,7 +280,7 @@ impl<P: Platform> Shard<P> {
     /// under way is answered and no commit is under way, or `deadline_ms` from now. Whether all went in time.
     pub async fn drain(&self, deadline_ms: u64) -> bool {
         self.handle(Input::Drain);
-        let deadline = self.now().time.plus(deadline_ms);
+        let deadline = self.time().plus(deadline_ms);
         let gone = poll_fn(|cx| {
             let mut state = self.driver.state.borrow_mut();
             if state.is_empty() {
@@ -382,7 +387,7 @@ impl<P: Platform> Shard<P> {
 
     /// How many times `what` happened since it was last said in the log, where it may be said now.
     pub(crate) fn admit_line(&self, what: &'static str) -> Option<u64> {
-        let now = self.now().time;
+        let now = self.time();
         self.driver.state.borrow_mut().throttle.admit(what, now)
     }
 
