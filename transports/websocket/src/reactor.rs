@@ -255,6 +255,7 @@ impl Reactor {
         Sleep {
             reactor: self.clone(),
             key: (at, id),
+            is_set: false,
         }
     }
 }
@@ -344,21 +345,35 @@ impl<S: AsFd> Drop for Io<S> {
     }
 }
 
-/// A timer that was set.
+/// A timer.
 pub(crate) struct Sleep {
     reactor: Reactor,
     key: (Instant, u64),
+    /// Whether the loop has it, until it is due.
+    is_set: bool,
 }
 
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.key.0 <= Instant::now() {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let mut timers = this.reactor.0.timers.borrow_mut();
+        if this.is_set {
+            // The loop takes out what is due; a clock need not be asked each time.
+            return match timers.get_mut(&this.key) {
+                Some(waker) => {
+                    waker.clone_from(cx.waker());
+                    Poll::Pending
+                }
+                None => Poll::Ready(()),
+            };
+        }
+        if this.key.0 <= Instant::now() {
             return Poll::Ready(());
         }
-        let mut timers = self.reactor.0.timers.borrow_mut();
-        timers.insert(self.key, cx.waker().clone());
+        timers.insert(this.key, cx.waker().clone());
+        this.is_set = true;
         Poll::Pending
     }
 }
@@ -595,6 +610,30 @@ mod tests {
         });
         assert_eq!(order.into_inner(), [2, 2, 4, 6]);
         assert_eq!(reactor.0.timers.borrow().len(), 0);
+    }
+
+    #[test]
+    fn a_timer_wakes_whom_it_was_polled_for_last_and_is_done_once_it_is_due() {
+        let reactor = Reactor::new().unwrap();
+        let mut timer = pin!(reactor.sleep_until(Instant::now() + Duration::from_millis(1)));
+        let mut polled = 0;
+        let done = poll_fn(|cx| {
+            polled += 1;
+            // First for somebody who does nothing.
+            let nobody = &mut Context::from_waker(Waker::noop());
+            if polled == 1 {
+                assert!(timer.as_mut().poll(nobody).is_pending());
+            }
+            timer.as_mut().poll(cx)
+        });
+        run(&reactor, done);
+        assert_eq!(polled, 2);
+        assert!(
+            timer
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+                .is_ready()
+        );
     }
 
     #[test]
