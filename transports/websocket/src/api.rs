@@ -276,7 +276,7 @@ impl<P: Platform> Api<P> {
         bytes_max: usize,
     ) -> Result<Bytes, Problem> {
         let ms = self.options.body_ms;
-        let late = self.shard.sleep_until(self.shard.now().time.plus(ms));
+        let late = async { self.shard.sleep_until(self.shard.time().plus(ms)).await };
         request_body::read(headers, media_type, body, bytes_max, ms, late).await
     }
 
