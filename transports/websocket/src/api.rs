@@ -10,12 +10,10 @@ use fanfare_core::{
     UserId,
 };
 use http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST,
-    TRANSFER_ENCODING,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING,
 };
 use http::request::Parts;
-use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use matchit::Router;
@@ -30,7 +28,8 @@ use crate::publish::Endpoint;
 use crate::route::{Joins, Route, To, Use, reads};
 use crate::upgrade::{self, Handshake, Query, Refusal};
 use crate::{
-    Answer, Native, Origins, Platform, Respond, Shard, batch, dev, history, publish, request_body,
+    Answer, Native, Origins, Platform, Respond, Shard, batch, dev, history, host, publish,
+    request_body,
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -159,7 +158,7 @@ impl<P: Platform> Api<P> {
         body: &mut Incoming,
         route: Option<(Route, &str)>,
     ) -> Result<Answer, Problem> {
-        if !names_its_host(head) {
+        if !host::is_named(head) {
             return Err(Refusal::Host.into());
         }
         if !sends_as_it_is(&head.headers) {
@@ -522,16 +521,6 @@ impl<P: Platform> Respond for Api<P> {
     }
 }
 
-/// Whether the host stands there once, as RFC 9112, section 3.2, wants it; HTTP/1.0 knows requests without one.
-fn names_its_host(head: &Parts) -> bool {
-    let mut hosts = head.headers.get_all(HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (None, _) => head.version < Version::HTTP_11,
-        (Some(host), None) => host.is_empty() || is_authority(host),
-        (Some(_), Some(_)) => false,
-    }
-}
-
 /// Whether the body comes in no other coding than chunks, which RFC 9112, section 6.1, wants refused: hyper looks at the last
 /// one only.
 fn sends_as_it_is(headers: &HeaderMap) -> bool {
@@ -541,10 +530,6 @@ fn sends_as_it_is(headers: &HeaderMap) -> bool {
         (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
-}
-
-fn is_authority(host: &HeaderValue) -> bool {
-    !host.as_bytes().contains(&b'@') && Authority::try_from(host.as_bytes()).is_ok()
 }
 
 /// Whether no other page may ever read the answer.

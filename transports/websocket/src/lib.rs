@@ -19,6 +19,7 @@ mod driver;
 mod frames;
 mod head;
 mod history;
+mod host;
 mod http;
 mod listener;
 mod metrics;
