@@ -90,9 +90,8 @@ impl<'de> Deserialize<'de> for Payload {
 
 /// Refuses `json` that is nested too deep. What is no JSON at all is the parser's to find.
 pub(crate) fn check_depth(json: &str) -> Result<(), Error> {
-    // Where so few brackets open, those of strings among them, none is too deep; many bytes are counted at a time.
-    let opening = json.bytes().filter(|byte| matches!(byte, b'[' | b'{'));
-    if opening.count() <= JSON_DEPTH_MAX {
+    // Where so few brackets open, those of strings among them, none is too deep.
+    if opening(json.as_bytes()) <= JSON_DEPTH_MAX {
         return Ok(());
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
@@ -114,6 +113,16 @@ pub(crate) fn check_depth(json: &str) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// How many brackets open in `json`. In pieces whose count a byte holds, so that many bytes are counted at a time.
+fn opening(json: &[u8]) -> usize {
+    let of_piece = |piece: &[u8]| -> u8 {
+        let opens = piece.iter().map(|byte| matches!(byte, b'[' | b'{'));
+        opens.map(u8::from).sum()
+    };
+    let pieces = json.chunks(usize::from(u8::MAX));
+    pieces.map(of_piece).map(usize::from).sum()
 }
 
 #[cfg(test)]
@@ -138,6 +147,20 @@ mod tests {
         assert!(Payload::parse(&format!(r#""{}""#, "[".repeat(1_000))).is_ok());
         assert!(Payload::parse(&format!(r#"["\\", "\"{}"]"#, "[".repeat(1_000))).is_ok());
         assert!(Payload::parse(&nested(100_000)).is_err());
+    }
+
+    #[test]
+    fn every_bracket_that_opens_is_counted() {
+        for (json, count) in [
+            (String::new(), 0),
+            (r#"[{}]"[""#.into(), 3),
+            ("]}\u{7b}[".into(), 2),
+            ("[".repeat(255), 255),
+            ("{".repeat(256), 256),
+            ("[".repeat(10_000), 10_000),
+        ] {
+            assert_eq!(opening(json.as_bytes()), count, "{json:.20}");
+        }
     }
 
     #[test]
