@@ -102,8 +102,9 @@ impl HeadScan {
         self.after_cr = false;
         self.place = Place::Head;
         let room = self.line.get_mut(self.length..).unwrap_or_default();
-        for (place, byte) in room.iter_mut().zip(text) {
-            *place = byte.to_ascii_lowercase();
+        let length = room.len().min(text.len());
+        if let (Some(room), Some(text)) = (room.get_mut(..length), text.get(..length)) {
+            room.copy_from_slice(text);
         }
         self.length += text.len();
     }
@@ -138,9 +139,10 @@ impl HeadScan {
             return true;
         }
         let line = self.line.get(..length.min(LINE_MAX)).unwrap_or_default();
-        if line.starts_with(b"transfer-encoding:") || line.starts_with(b"upgrade:") {
+        if value_of(line, b"transfer-encoding:").is_some() || value_of(line, b"upgrade:").is_some()
+        {
             self.opaque_body = true;
-        } else if let Some(value) = line.strip_prefix(b"content-length:") {
+        } else if let Some(value) = value_of(line, b"content-length:") {
             // A length that is not read here is refused by hyper, or is followed no further.
             match str::from_utf8(value)
                 .ok()
@@ -152,6 +154,12 @@ impl HeadScan {
         }
         false
     }
+}
+
+/// What follows `name` where the line begins with it, in whatever case.
+fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (begin, value) = line.split_at_checked(name.len())?;
+    begin.eq_ignore_ascii_case(name).then_some(value)
 }
 
 #[cfg(test)]
