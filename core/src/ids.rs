@@ -6,9 +6,10 @@ pub use position::{Position, Seq, parse_since};
 
 use crate::error::Error;
 use crate::text::decimal;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -416,6 +417,21 @@ impl fmt::Display for Pattern {
     }
 }
 
+/// Reads a `T` out of a string, of which no copy is made.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err = Error>> de::Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 macro_rules! as_text {
     ($($name:ident)*) => {$(
         impl fmt::Debug for $name {
@@ -432,8 +448,7 @@ macro_rules! as_text {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
     )*};
