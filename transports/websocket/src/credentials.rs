@@ -243,9 +243,13 @@ pub(crate) fn authorization(headers: &HeaderMap) -> Option<&HeaderValue> {
 
 /// What stands behind `Bearer`.
 pub(crate) fn bearer(authorization: &HeaderValue) -> Option<&str> {
-    let (scheme, rest) = authorization.to_str().ok()?.split_once(' ')?;
+    const SCHEME: &str = "bearer ";
+    let (scheme, rest) = authorization
+        .to_str()
+        .ok()?
+        .split_at_checked(SCHEME.len())?;
     scheme
-        .eq_ignore_ascii_case("bearer")
+        .eq_ignore_ascii_case(SCHEME)
         .then(|| rest.trim_matches(' '))
 }
 

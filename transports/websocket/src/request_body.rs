@@ -82,6 +82,10 @@ pub(crate) fn is(headers: &HeaderMap, media_type: &str) -> bool {
     let (Some(value), None) = (types.next(), types.next()) else {
         return false;
     };
+    let is_plain = !headers.contains_key(CONTENT_ENCODING);
+    if value == media_type {
+        return is_plain;
+    }
     let Ok(value) = value.to_str() else {
         return false;
     };
@@ -89,7 +93,7 @@ pub(crate) fn is(headers: &HeaderMap, media_type: &str) -> bool {
     let is_it = parts
         .next()
         .is_some_and(|kind| kind.eq_ignore_ascii_case(media_type));
-    is_it && !headers.contains_key(CONTENT_ENCODING) && parts.all(is_utf8)
+    is_it && is_plain && parts.all(is_utf8)
 }
 
 /// Whether a parameter of the type does not say another encoding.
