@@ -2,6 +2,7 @@
 //!
 //! No label has a value that a client chooses: rooms, users and paths would make as many series as there are.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -42,6 +43,8 @@ struct NotDone {
 pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<Answered, Counter>,
+    /// The one of them that was counted last: most often it is the next one too.
+    last: RefCell<Option<(Answered, Counter)>>,
     durations: Histogram,
     shard: ShardSeries,
 }
@@ -88,6 +91,7 @@ impl Metrics {
         Self {
             registry,
             requests,
+            last: RefCell::default(),
             durations,
             shard,
         }
@@ -95,13 +99,18 @@ impl Metrics {
 
     /// A request was answered. `route` is `None` where its path is none of ours.
     pub(crate) fn answered(&self, route: Option<Route>, status: StatusCode, duration: Duration) {
-        let route = route.map_or("none", Route::name);
-        self.requests
-            .get_or_create(&Answered {
-                route,
-                status: status.as_u16(),
-            })
-            .inc();
+        let answered = Answered {
+            route: route.map_or("none", Route::name),
+            status: status.as_u16(),
+        };
+        let mut last = self.last.borrow_mut();
+        if last.as_ref().is_none_or(|(same, _)| *same != answered) {
+            let counter = self.requests.get_or_create(&answered).clone();
+            *last = Some((answered, counter));
+        }
+        if let Some((_, counter)) = &*last {
+            counter.inc();
+        }
         self.durations.observe(duration.as_secs_f64());
     }
 
@@ -258,6 +267,16 @@ mod tests {
             Duration::from_millis(2),
         );
         metrics.answered(None, StatusCode::NOT_FOUND, Duration::ZERO);
+        metrics.answered(
+            Some(Route::Publish(To::Task)),
+            StatusCode::GONE,
+            Duration::ZERO,
+        );
+        metrics.answered(
+            Some(Route::Publish(To::Task)),
+            StatusCode::OK,
+            Duration::ZERO,
+        );
         let counters = Counters {
             opened: 5,
             closed: 2,
@@ -271,9 +290,10 @@ mod tests {
         };
         let text = metrics.text(&counters, false).unwrap();
         for line in [
-            "fanfare_http_requests_total{route=\"task_events\",status=\"200\"} 2",
+            "fanfare_http_requests_total{route=\"task_events\",status=\"200\"} 3",
+            "fanfare_http_requests_total{route=\"task_events\",status=\"410\"} 1",
             "fanfare_http_requests_total{route=\"none\",status=\"404\"} 1",
-            "fanfare_http_request_duration_seconds_count 3",
+            "fanfare_http_request_duration_seconds_count 5",
             "fanfare_connections 3",
             "fanfare_connections_opened_total 5",
             "fanfare_frames_written_total 7",
