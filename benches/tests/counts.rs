@@ -1,4 +1,4 @@
-//! What a delivery costs in counts, which are the same on any machine: allocations of the hub, system calls of the server.
+//! What a delivery and a publish cost in counts, which are the same on any machine: allocations, system calls of the server.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,9 +10,19 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread;
 
-use fanfare_benches::{Crowd, Http, Message, Server, Sockets, message};
+use fanfare_benches::{API_KEY, Crowd, Http, Message, Server, Sockets, message};
+use fanfare_core::{AuthError, Hub, Limits};
+use fanfare_websocket::{
+    Api, ApiKey, ApiOptions, Credentials, Listener, ListenerLimits, Native, Shard, SocketLimits,
+    TokenKey,
+};
+use futures::channel::oneshot;
 use rustix::process::{Pid, Signal, kill_process};
+use smol::LocalExecutor;
 
 /// What one publish of the hub allocates, whatever the number of members: its entry, its frame, its receipt.
 const ALLOCATIONS_MAX: u64 = 9;
@@ -36,6 +46,64 @@ fn a_delivery_allocates_nothing() {
     let [few, many] = counts;
     assert_eq!(few, many, "a member costs allocations");
     assert!(many <= ALLOCATIONS_MAX, "{many} allocations a publish");
+}
+
+/// What one publish over HTTP allocates in the whole server, the hub's own among them; a node of a table now and then is more.
+const HTTP_ALLOCATIONS_MAX: f64 = 15.5;
+
+#[test]
+fn a_publish_over_http_allocates_no_more_than_it_did() {
+    let (native, executor) = (Native::new().unwrap(), Rc::new(LocalExecutor::new()));
+    let nobody = |_: &_, _| Err(AuthError::BadToken);
+    let hub = Hub::new(Limits::default(), [7; 32]);
+    let shard = Shard::new(
+        hub,
+        native.clone(),
+        SocketLimits::default(),
+        nobody,
+        &executor,
+    );
+    let credentials = Credentials {
+        tokens: TokenKey::new(&[b's'; 32]).unwrap(),
+        api_key: ApiKey::new(API_KEY).unwrap(),
+    };
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into(), ListenerLimits::default()).unwrap();
+    let address = listener.local_addr();
+    let api = Api::new(shard.clone(), credentials, ApiOptions::default());
+    let _serving = executor.spawn(listener.serve(shard, api).unwrap());
+    let (ask, asked) = mpsc::channel::<(u32, oneshot::Sender<()>)>();
+    // Another thread: what it allocates is not counted.
+    let back_end = thread::spawn(move || {
+        let mut back_end = Http::connect(address).unwrap();
+        let line = format!("POST /v1/tasks/{TASK}/events");
+        let text = "x".repeat(240);
+        let body = format!(r#"{{"type":"chat:message","data":{{"text":"{text}"}}}}"#);
+        let body = Some(("application/json", body.as_bytes()));
+        for (publishes, done) in asked {
+            for _ in 0..publishes {
+                back_end.ask(&line, body).unwrap();
+            }
+            done.send(()).unwrap();
+        }
+    });
+    let allocations = |publishes| {
+        let (done, all) = oneshot::channel();
+        ask.send((publishes, done)).unwrap();
+        let counted = allocation_counter::measure(|| {
+            native.block_on(&executor, all).unwrap();
+        });
+        counted.count_total as f64
+    };
+    // Until the log is full, what holds it grows.
+    allocations(2_000);
+    let few = allocations(100);
+    let each = (allocations(500) - few) / 400.0;
+    assert!(
+        each <= HTTP_ALLOCATIONS_MAX,
+        "{each} allocations a publish over HTTP"
+    );
+    drop(ask);
+    back_end.join().unwrap();
 }
 
 const MEMBERS: u64 = 200;
