@@ -287,7 +287,7 @@ impl Entry {
                 out.extend_from_slice(before);
                 room.write(out);
                 out.extend_from_slice(br#"":"#);
-                decimal(out, seq.number(), 1);
+                decimal(out, seq.number());
                 before = br#",""#;
             }
             if before == br#",""# {
@@ -295,7 +295,7 @@ impl Entry {
             }
             if let Some(unread) = unread {
                 out.extend_from_slice(br#","unread":"#);
-                decimal(out, unread as u64, 1);
+                decimal(out, unread as u64);
             }
             out.extend_from_slice(br#","data":"#);
             out.extend_from_slice(event.data.as_str().as_bytes());

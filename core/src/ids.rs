@@ -172,7 +172,7 @@ impl RoomId {
             }
             Self::User(user) => {
                 out.extend_from_slice(b"user:");
-                decimal(out, user.0, 1);
+                decimal(out, user.0);
             }
         }
     }

@@ -96,9 +96,9 @@ impl Receipt {
             out.extend_from_slice(br#"":{"epoch":""#);
             out.extend_from_slice(room.epoch.as_str().as_bytes());
             out.extend_from_slice(br#"","seq":"#);
-            decimal(&mut out, room.seq.number(), 1);
+            decimal(&mut out, room.seq.number());
             out.extend_from_slice(br#","connected":"#);
-            decimal(&mut out, room.connected as u64, 1);
+            decimal(&mut out, room.connected as u64);
             out.push(b'}');
         }
         out.extend_from_slice(b"}}");

@@ -1,9 +1,11 @@
 //! Instants as the core knows them: numbers that the driver hands in.
 
-use crate::text::decimal;
 use jiff::tz::Offset;
 use serde::{Serialize, Serializer};
 use std::fmt;
+
+/// The form of a moment's text.
+const TEXT: &[u8; 24] = b"0000-00-00T00:00:00.000Z";
 
 /// A monotonic instant: milliseconds since a moment that the driver chose. Never goes back.
 ///
@@ -84,33 +86,42 @@ impl Wall {
 }
 
 impl Wall {
-    /// Appends its text.
-    pub(crate) fn write(self, out: &mut Vec<u8>) {
+    /// Its text.
+    fn text(self) -> [u8; TEXT.len()] {
         let timestamp = i64::try_from(self.0)
             .ok()
             .and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok())
             .unwrap_or(jiff::Timestamp::MAX);
         let at = Offset::UTC.to_datetime(timestamp);
+        let mut text = *TEXT;
         // From 1970 on nothing of it is negative.
-        let mut part = |number: i64, width, end| {
-            decimal(out, number.unsigned_abs(), width);
-            out.push(end);
+        let mut part = |place, digits, number: i16| {
+            let mut left = number.unsigned_abs();
+            for digit in text.iter_mut().skip(place).take(digits).rev() {
+                // Below 10.
+                *digit += u8::try_from(left % 10).unwrap_or_default();
+                left /= 10;
+            }
         };
-        part(at.year().into(), 4, b'-');
-        part(at.month().into(), 2, b'-');
-        part(at.day().into(), 2, b'T');
-        part(at.hour().into(), 2, b':');
-        part(at.minute().into(), 2, b':');
-        part(at.second().into(), 2, b'.');
-        part(at.millisecond().into(), 3, b'Z');
+        part(0, 4, at.year());
+        part(5, 2, at.month().into());
+        part(8, 2, at.day().into());
+        part(11, 2, at.hour().into());
+        part(14, 2, at.minute().into());
+        part(17, 2, at.second().into());
+        part(20, 3, at.millisecond());
+        text
+    }
+
+    /// Appends its text.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.text());
     }
 }
 
 impl fmt::Display for Wall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = Vec::with_capacity(24);
-        self.write(&mut text);
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(std::str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
