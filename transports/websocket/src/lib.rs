@@ -3,7 +3,7 @@
 //! One thread, one [`Shard`]: it owns a [`Hub`](fanfare_core::Hub), the sockets of its connections and the timer for
 //! all deadlines. A [`Listener`] accepts TCP connections and has a [`Respond`] answer their requests; a request for a
 //! WebSocket goes to the shard with its connection.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 mod api;
