@@ -3,6 +3,7 @@
 client to another. README.md in this folder says what has to be there."""
 
 import argparse
+import http.client
 import json
 import os
 import platform
@@ -218,16 +219,21 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def wait_until_listens(process: subprocess.Popen, port: int) -> None:
+def wait_until_answers(process: subprocess.Popen, port: int) -> None:
+    """Whatever it says to a publish: nginx listens before it has its worker, which would be missed in its family."""
     end = time.monotonic() + PATIENCE
     while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            connection.request("POST", "/pub/nobody", b"")
+            connection.getresponse().read()
             return
-        except OSError:
+        except (OSError, http.client.HTTPException):
             if process.poll() is not None or time.monotonic() > end:
-                raise RuntimeError(f"it does not listen: {(WORK / 'server.log').read_text().strip()}") from None
+                raise RuntimeError(f"it does not answer: {(WORK / 'server.log').read_text().strip()}") from None
             time.sleep(0.02)
+        finally:
+            connection.close()
 
 
 def family(pid: int) -> list[int]:
@@ -271,8 +277,7 @@ def measure(server: Server, scenario: Scenario, options: argparse.Namespace) -> 
         process = subprocess.Popen(pinned(options.server_cpu, server.command(port, publish_port)), env=environment, cwd=WORK,
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
-        wait_until_listens(process, port)
-        wait_until_listens(process, publish_port)
+        wait_until_answers(process, publish_port)
         command = [*client(server, scenario, port, publish_port, options), "--pid", ",".join(map(str, family(process.pid)))]
         done = subprocess.run(pinned(options.client_cpu, command), env=environment, text=True, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=options.seconds + 120)
@@ -280,20 +285,33 @@ def measure(server: Server, scenario: Scenario, options: argparse.Namespace) -> 
         stop(process)
     if not done.stdout.strip():
         raise RuntimeError(f"the client said: {done.stderr.strip()}")
-    return figures(json.loads(done.stdout))
+    return figures(scenario, json.loads(done.stdout))
 
 
-def figures(report: dict) -> dict:
+def failed(why: str, error: str) -> dict:
+    """A run without figures."""
+    return {"cpu_us_per_delivery": None, "kib_per_connection": None, "connect_s": None, "wrong": {why: 1}, "error": error}
+
+
+def figures(scenario: Scenario, report: dict) -> dict:
     """What a report of `fanfare bench` says, and what was not as it should be."""
     server, connections, publishes = report["server"] or {}, report["connections"], report["publishes"]
     wrong = {name.replace("_", " "): report[name] for name in ("lost", "doubled", "out_of_order", "unexpected", "gaps")}
     wrong |= {"refused": connections["failed"], "closed": connections["closed"]}
     wrong |= {"publish errors": publishes["errors"], "stalled": publishes["stalled"]}
+    wrong = {name: count for name, count in wrong.items() if count}
+    done, used = report["deliveries"], server.get("cpu_us_per_delivery")
+    if not scenario.in_flight:
+        done, used = connections["opened"], server.get("cpu_us_per_connection")
+    # Who did something used some: else other processes were watched than the server's, or they have ended.
+    if done and not used:
+        run = failed("without CPU", f"no CPU was seen of {server.get('pids') or report['server_unknown']}")
+        return run | {"wrong": wrong | run["wrong"], "report": report}
     return {
         "cpu_us_per_delivery": server.get("cpu_us_per_delivery"),
         "kib_per_connection": server.get("resident_kib_per_connection"),
         "connect_s": connections["seconds"],
-        "wrong": {name: count for name, count in wrong.items() if count},
+        "wrong": wrong,
         "report": report,
     }
 
@@ -337,8 +355,7 @@ def run_all(labels: dict[str, str], scenarios: list[Scenario], options: argparse
                 try:
                     run = measure_limit(scenario, options) if name == LIMIT else measure(servers[name], scenario, options)
                 except (RuntimeError, subprocess.TimeoutExpired) as error:
-                    run = {"cpu_us_per_delivery": None, "kib_per_connection": None, "connect_s": None,
-                           "wrong": {"failed": 1}, "error": str(error)}
+                    run = failed("failed", str(error))
                 results[name][scenario.name].append(run)
                 (WORK / "results.json").write_text(json.dumps(results, indent=1))
                 print(f"{number + 1}/{options.runs}  {scenario.title:34}  {label:28}  {said(run)}", flush=True)
@@ -460,6 +477,7 @@ def arguments() -> argparse.Namespace:
         options.runs = options.seconds = 1
     if options.runs < 1 or options.seconds < 1:
         parser.error("--runs and --seconds are at least 1")
+    # Rows of different hours can't be held against each other.
     if options.write and (options.short or options.only != NAMES or options.scenarios != scenarios):
         parser.error("--write is for all servers and scenarios at full length")
     return options
