@@ -68,12 +68,7 @@ pub(crate) fn run(args: &Bench, connection: &Connection) -> Result<bool, Error> 
     let mut run = Run::new(args, &target, in_flight, (sockets, publishes))?;
     run.connect()?;
     if !args.duration.is_zero() {
-        run.publish(Pace::new(
-            args.rate,
-            in_flight,
-            args.publishes,
-            args.duration,
-        ))?;
+        run.publish(Pace::new(args.rate, args.publishes, args.duration))?;
     }
     let report = report(args, in_flight, &target, run);
     let text = if args.json {

@@ -8,7 +8,6 @@ const BACKLOG: u64 = 10_000_000_000;
 pub(crate) struct Pace {
     /// Nanoseconds between two; none where each waits for the one before.
     interval: Option<f64>,
-    in_flight: u16,
     limit: u64,
     duration: u64,
     began: u64,
@@ -27,15 +26,9 @@ pub(crate) enum Next {
 }
 
 impl Pace {
-    pub(crate) fn new(
-        rate: Option<f64>,
-        in_flight: u16,
-        limit: Option<u32>,
-        duration: Duration,
-    ) -> Self {
+    pub(crate) fn new(rate: Option<f64>, limit: Option<u32>, duration: Duration) -> Self {
         Self {
             interval: rate.map(|rate| 1e9 / rate),
-            in_flight,
             // A mark has no higher numbers.
             limit: limit.unwrap_or(u32::MAX).into(),
             duration: u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
@@ -43,10 +36,6 @@ impl Pace {
             sent: 0,
             stopped: None,
         }
-    }
-
-    pub(crate) const fn in_flight(&self) -> u16 {
-        self.in_flight
     }
 
     /// Whether a publish is under way until it is everywhere, not only until it is answered.
@@ -117,7 +106,7 @@ mod tests {
 
     #[test]
     fn at_a_rate_each_is_due_on_time_whatever_became_of_those_before() {
-        let mut pace = Pace::new(Some(4.0), 2, None, Duration::from_secs(1));
+        let mut pace = Pace::new(Some(4.0), None, Duration::from_secs(1));
         let s = 1_000_000_000;
         pace.begin(10 * s);
         assert_eq!(pace.next(10 * s, false), Next::Due(10 * s));
@@ -139,7 +128,7 @@ mod tests {
     #[test]
     fn a_backlog_ends_and_so_does_who_is_asked_to() {
         let s = 1_000_000_000;
-        let mut pace = Pace::new(Some(1.0), 2, None, Duration::from_secs(5));
+        let mut pace = Pace::new(Some(1.0), None, Duration::from_secs(5));
         pace.begin(0);
         assert_eq!(pace.next(15 * s, false), Next::Due(0));
         assert_eq!(pace.next(15 * s + 1, false), Next::Over);
@@ -150,7 +139,7 @@ mod tests {
 
     #[test]
     fn without_a_rate_one_is_due_at_once_until_the_time_or_the_number_is_over() {
-        let mut pace = Pace::new(None, 1, Some(2), Duration::from_nanos(100));
+        let mut pace = Pace::new(None, Some(2), Duration::from_nanos(100));
         pace.begin(0);
         assert_eq!(pace.next(99, false), Next::Due(99));
         assert_eq!(pace.next(100, false), Next::Over);
@@ -158,7 +147,7 @@ mod tests {
         pace.sent();
         assert_eq!(pace.next(1, false), Next::Over);
         assert_eq!(pace.unsent(100), 0);
-        let mut endless = Pace::new(None, 1, None, Duration::MAX);
+        let mut endless = Pace::new(None, None, Duration::MAX);
         endless.sent = u64::from(u32::MAX) - 1;
         assert_eq!(endless.next(1, false), Next::Due(1));
         endless.sent();

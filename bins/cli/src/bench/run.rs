@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
         }
         Ok(Self {
             crowd: Crowd::new(target, sockets.address, args),
-            senders: Senders::new(publishes.address, in_flight, data),
+            senders: Senders::new(publishes.address, in_flight, data, args.rate.is_none()),
             ledger: Ledger::new(target.rooms, connections, rooms, in_flight),
             args,
             target,
@@ -139,7 +139,6 @@ impl<'a> Run<'a> {
 
     /// Publishes, and waits until all is there.
     pub(crate) fn publish(&mut self, mut pace: Pace) -> Result<(), Error> {
-        let mut free: Vec<u16> = (0..pace.in_flight()).rev().collect();
         let mut room = 0;
         let mut progress = ((0, 0), 0);
         self.own[0] = process::usage(&[std::process::id()]);
@@ -152,7 +151,9 @@ impl<'a> Run<'a> {
             loop {
                 match pace.next(now, self.interrupts > 0) {
                     Next::Due(due) => {
-                        let Some(sender) = free.pop() else { break };
+                        let Some(sender) = self.senders.next_free(now) else {
+                            break;
+                        };
                         pace.sent();
                         let members = if pace.waits_for_all() {
                             self.crowd.in_room(room)
@@ -178,10 +179,10 @@ impl<'a> Run<'a> {
                 }
             }
             self.turn(if over { END_TICK } else { TICK })?;
-            while let Some(sender) = self.ledger.next_done() {
-                free.push(sender);
-            }
             let now = self.now();
+            while let Some(sender) = self.ledger.next_done() {
+                self.senders.done(sender, now);
+            }
             if self.senders.answered == 0
                 && let Some(refusal) = &self.senders.refusal
             {

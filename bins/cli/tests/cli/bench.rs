@@ -175,6 +175,22 @@ fn a_publish_that_is_not_everywhere_holds_the_others_up_no_longer_than_that() {
 }
 
 #[test]
+fn a_server_that_takes_no_more_publishes_is_not_stormed() {
+    let server = RawServer::start(Manner::TakesNoMore);
+    let done = raw(&server, "--connections 2 --in-flight 1 --duration 1s");
+    done.assert_code(1);
+    let report = report(&done);
+    assert_eq!(report["publishes"]["answered"], 19, "{report}");
+    assert_eq!(
+        (&report["lost"], &report["ended"]),
+        (&json!(0), &json!("done"))
+    );
+    // At once, then after at least 0, 10, 20, 40, 80, 160 and 320 ms, and 640 more are too many.
+    let errors = report["publishes"]["errors"].as_u64().unwrap();
+    assert!((1..=8).contains(&errors), "{report}");
+}
+
+#[test]
 fn a_publish_does_not_wait_for_a_connection_that_closes() {
     let server = RawServer::start(Manner::Leaves);
     let done = raw(&server, "--connections 2 --in-flight 1 --publishes 12");

@@ -17,6 +17,8 @@ pub(crate) enum Manner {
     Refuses,
     /// Every tenth publish is not taken, and has a closed connection for an answer.
     HangsUp,
+    /// It takes nineteen publishes; of the others each has a closed connection for an answer.
+    TakesNoMore,
     /// The first socket ends instead of its tenth message.
     Leaves,
     /// The tenth publish takes a fifth of a second.
@@ -139,7 +141,9 @@ impl State {
         if tenth && self.manner == Manner::Refuses {
             return Some("HTTP/1.1 503 Busy\r\nContent-Length: 14\r\n\r\ncome back \x1b[2J");
         }
-        if tenth && self.manner == Manner::HangsUp {
+        let hangs_up = tenth && self.manner == Manner::HangsUp;
+        let takes_no_more = self.published >= 20 && self.manner == Manner::TakesNoMore;
+        if hangs_up || takes_no_more {
             self.publishers.last()?.shutdown(Shutdown::Both).ok()?;
             return None;
         }
