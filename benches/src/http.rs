@@ -3,8 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use crate::Outcome;
 use crate::message::{Message, cut};
-use crate::{API_KEY, Outcome};
+use crate::server::API_KEY;
 
 const READ: usize = 64 << 10;
 

@@ -1,43 +1,19 @@
 //! The programs that are measured: built beside this one, each on the core that it is to have.
 
 use std::env::var;
-use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::Outcome;
 
-/// A program that was built beside this one.
-///
-/// # Errors
-/// Where it was not.
-///
-/// ```
-/// assert!(fanfare_benches::sibling("no-such-program").is_err());
-/// ```
-pub fn sibling(name: &str) -> Outcome<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name(name);
-    if path.exists() {
-        return Ok(path);
+/// A command that runs `name`, which was built beside this program, on the core that the variable says, if it says one.
+pub(crate) fn pinned(name: &str, variable: &str) -> Outcome<Command> {
+    let program = std::env::current_exe()?.with_file_name(name);
+    if !program.exists() {
+        let path = program.display();
+        return Err(format!("there is no {path}: build it first, as this one was").into());
     }
-    Err(format!(
-        "there is no {}: build it first, as this one was",
-        path.display()
-    )
-    .into())
-}
-
-/// A command that runs `name` on the core that the variable says, if it says one.
-///
-/// # Errors
-/// As [`sibling`].
-///
-/// ```
-/// assert!(fanfare_benches::pinned("no-such-program", "LOAD_SERVER_CPU").is_err());
-/// ```
-pub fn pinned(name: &str, variable: &str) -> Outcome<Command> {
-    let program = sibling(name)?;
     let Ok(cpu) = var(variable) else {
         return Ok(Command::new(program));
     };

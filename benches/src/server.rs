@@ -12,11 +12,12 @@ use fanfare_core::{Claims, TaskGrant, UserId};
 use fanfare_websocket::TokenKey;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{Outcome, pinned};
+use crate::Outcome;
+use crate::programs::pinned;
 
 const TOKEN_SECRET: &str = "the token secret of a measurement";
 /// What a back end bears.
-pub const API_KEY: &str = "the key to publish in a measurement";
+pub(crate) const API_KEY: &str = "the key to publish in a measurement";
 
 /// A server that was built beside this program. It is killed when this is dropped.
 #[derive(Debug)]

@@ -151,7 +151,7 @@ impl Trace {
 
 #[test]
 fn a_delivery_costs_one_system_call() {
-    let beside = Path::new(env!("CARGO_BIN_EXE_load")).with_file_name("fanfare-server");
+    let beside = Path::new(env!("CARGO_BIN_EXE_floor")).with_file_name("fanfare-server");
     if !beside.exists() {
         let mut cargo = Command::new(env!("CARGO"));
         let built = cargo.args(["build", "-p", "fanfare-server"]).status();

@@ -10,12 +10,13 @@
     reason = "a measuring program prints its figures"
 )]
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fanfare_benches::{Outcome, Progress, argument, arguments, raise_open_files, text_frame};
+use fanfare_benches::{Outcome, argument, arguments, raise_open_files, text_frame};
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
@@ -116,6 +117,40 @@ fn cpu() -> Outcome<Duration> {
         sum += Duration::from_micros(time.tv_usec().try_into()?);
     }
     Ok(sum)
+}
+
+/// Counts, for each broadcast that some connection still lacks, how many have it.
+struct Progress {
+    connections: usize,
+    first: usize,
+    counts: VecDeque<usize>,
+}
+
+impl Progress {
+    const fn new(connections: usize) -> Self {
+        Self {
+            connections,
+            first: 0,
+            counts: VecDeque::new(),
+        }
+    }
+
+    /// Broadcast `number`, from 0 on, arrived at one more connection. How many became complete by that.
+    fn arrived(&mut self, number: usize) -> usize {
+        let at = number - self.first;
+        if self.counts.len() <= at {
+            self.counts.resize(at + 1, 0);
+        }
+        if let Some(count) = self.counts.get_mut(at) {
+            *count += 1;
+        }
+        let before = self.first;
+        while self.counts.front() == Some(&self.connections) {
+            self.counts.pop_front();
+            self.first += 1;
+        }
+        self.first - before
+    }
 }
 
 /// Reads every connection to its end; prints one byte for each broadcast that all connections have received.
