@@ -6,7 +6,7 @@
 
 use crate::bus::EventBus;
 use crate::era::Era;
-use crate::event::{Entry, Place, Retention};
+use crate::event::{Entry, Place};
 use crate::frame::Frame;
 use crate::ids::{Epoch, Position, RoomId, Seq};
 use crate::port::{Fetch, Fetched};
@@ -15,11 +15,6 @@ use crate::room_log::GapReason;
 use crate::rows;
 use crate::sim_reached;
 use std::sync::Arc;
-
-/// Ephemeral events with a key that wait for the end of the reading; a further one is dropped.
-const DEFERRED_MAX: usize = 16;
-/// Bytes of them.
-const DEFERRED_BYTES_MAX: usize = 64 << 10;
 
 /// Entries and bytes that are read from the store at once for one room.
 const PAGE_ROWS: usize = 64;
@@ -113,8 +108,6 @@ pub(crate) struct CatchUp {
     reason: GapReason,
     /// The first entry that is new to who reads, and not missed: `system:welcome` said what was unread before.
     new_from: u64,
-    /// The last ephemeral event of each room and key, for the time after: it tells of now.
-    deferred: Vec<Arc<Entry>>,
 }
 
 impl CatchUp {
@@ -124,7 +117,6 @@ impl CatchUp {
             cursors: Vec::new(),
             reason,
             new_from,
-            deferred: Vec::new(),
         }
     }
 
@@ -158,27 +150,23 @@ impl CatchUp {
         Some(Position { epoch, seq: after })
     }
 
-    /// Keeps an ephemeral event for the time after, if it has a key: without one it is dropped.
-    pub(crate) fn defer(&mut self, entry: &Arc<Entry>) {
-        let key = |entry: &Entry| match &entry.event().retention {
-            Retention::Ephemeral { key } => key.clone(),
-            Retention::Kept => None,
-        };
-        let Some(new) = key(entry) else {
-            sim_reached!("ephemeral_without_key_dropped");
-            return;
-        };
-        let same =
-            |old: &Arc<Entry>| key(old).as_ref() == Some(&new) && old.places() == entry.places();
-        self.deferred.retain(|old| !same(old));
-        let bytes: usize = self.deferred.iter().map(|entry| entry.cost()).sum();
-        if self.deferred.len() < DEFERRED_MAX && bytes + entry.cost() <= DEFERRED_BYTES_MAX {
-            self.deferred.push(entry.clone());
-        }
+    /// Entry `index` is new to who reads too, and what follows it.
+    pub(crate) fn is_new_from(&mut self, index: u64) {
+        self.new_from = self.new_from.min(index);
     }
 
-    pub(crate) fn into_deferred(self) -> Vec<Arc<Entry>> {
-        self.deferred
+    /// Reads `room` from `first` on, which was not sent as it seemed. Of another epoch there is nothing any more.
+    pub(crate) fn rewind(&mut self, room: RoomId, first: &Position) {
+        let mut cursors = self.cursors.iter_mut();
+        let cursor = cursors.find(|cursor| cursor.room == room && cursor.epoch == first.epoch);
+        if let Some(cursor) = cursor {
+            let before = first.seq.before();
+            assert!(
+                before <= cursor.after,
+                "what was missed had its number before it was read from"
+            );
+            cursor.go_on(before);
+        }
     }
 
     /// Whether pages are being read.

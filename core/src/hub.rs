@@ -18,6 +18,7 @@ mod pull;
 mod queries;
 mod reads;
 mod sweep;
+mod watchers;
 mod work;
 
 pub use at::At;
@@ -35,10 +36,11 @@ use crate::error::Error;
 use crate::event::{Entry, Publish};
 use crate::ids::{ConnId, Pattern, RoomId, UserId};
 use crate::limits::Limits;
+use crate::outlet::{Order, Outlet, ReadWhy, Report};
 use crate::port::{Change, StoreFailure};
 use crate::protocol::{self};
 use crate::receipt::Receipt;
-use crate::rooms::{TaskRooms, UserRooms};
+use crate::rooms::UserRooms;
 use crate::session::{Due, Endpoint, Open, Session, State};
 use crate::sim_reached;
 use crate::slots::Slots;
@@ -47,6 +49,7 @@ use crate::time::{Now, Time};
 use jobs::{Job, Origin};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use watchers::Watchers;
 use work::Work;
 
 /// Rooms, connections and the bus as one state machine.
@@ -66,10 +69,13 @@ use work::Work;
 pub struct Hub {
     limits: Limits,
     bus: EventBus,
-    tasks: TaskRooms,
+    tasks: Watchers,
     users: UserRooms,
     devices: Devices,
     sessions: Slots<Session>,
+    outlet: Outlet,
+    /// Whether what the outlet reported is being looked at.
+    hears_reports: bool,
     bus_connections: BTreeMap<SubscriptionId, ConnId>,
     deadlines: BTreeSet<(Time, ConnId)>,
     effects: VecDeque<Effect>,
@@ -94,11 +100,13 @@ impl Hub {
     fn over(limits: Limits, bus: EventBus, work: Option<Box<Work>>) -> Self {
         Self {
             bus,
+            outlet: Outlet::new(limits.clone(), 0),
             limits,
-            tasks: TaskRooms::new(),
+            tasks: Watchers::default(),
             users: UserRooms::new(),
             devices: Devices::default(),
             sessions: Slots::default(),
+            hears_reports: false,
             bus_connections: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             effects: VecDeque::new(),
@@ -164,9 +172,9 @@ impl Hub {
     /// Takes a connection. One that can't be is told so and closed, by what the driver pulls.
     pub fn open(&mut self, now: Now, mut open: Open) -> ConnId {
         let principal = open.principal.take();
-        let conn = self
-            .sessions
-            .insert(Session::new(now.time, open, &self.limits));
+        let conn = self.outlet.open(now.time);
+        self.sessions
+            .insert(conn, Session::new(now.time, open, &self.limits));
         if self.draining.is_some() {
             sim_reached!("open_while_draining");
             self.close(now, conn, CloseCode::DRAINING);
@@ -191,11 +199,20 @@ impl Hub {
     /// Takes one input in full.
     pub fn handle(&mut self, now: Now, input: Input) {
         match input {
-            Input::Message { conn, text } => self.message(now, conn, &text),
-            Input::Ping { conn } => self.ping(now, conn),
-            Input::Pong { conn } => self.heard(now, conn),
+            Input::Message { conn, text } => {
+                self.outlet.heard(now, conn);
+                self.message(now, conn, &text);
+            }
+            Input::Ping { conn } => {
+                self.outlet.heard(now, conn);
+                self.ping(now, conn);
+            }
+            Input::Pong { conn } => self.outlet.heard(now, conn),
             Input::Fault { conn, fault } => self.close(now, conn, fault.close_code()),
-            Input::Closed { conn } => self.forget(now, conn),
+            Input::Closed { conn } => {
+                self.outlet.closed(conn);
+                self.hear_reports(now);
+            }
             Input::Verified { conn, result } => self.verified(now, conn, result),
             Input::Publish { ticket, .. } if self.draining.is_some() => {
                 sim_reached!("publish_while_draining");
@@ -242,7 +259,7 @@ impl Hub {
 
     /// The next effect, or `None` until the next input.
     pub fn poll(&mut self) -> Option<Effect> {
-        self.effects.pop_front()
+        self.outlet.poll().or_else(|| self.effects.pop_front())
     }
 
     /// When [`Input::Tick`] is due. An earlier one does nothing.
@@ -252,7 +269,8 @@ impl Hub {
         let work = self.work.as_ref();
         let commit = work.and_then(|work| work.commits.deadline());
         let sweep = work.and_then(|work| work.sweep.deadline());
-        [session, commit, sweep].into_iter().flatten().min()
+        let outlet = self.outlet.next_deadline();
+        [session, commit, sweep, outlet].into_iter().flatten().min()
     }
 
     /// Subscribes to the bus; see [`EventBus::subscribe`].
@@ -294,9 +312,7 @@ impl Hub {
     /// Bytes that wait in the outbox of a connection.
     #[must_use]
     pub fn waiting_bytes(&self, conn: ConnId) -> usize {
-        self.sessions
-            .get(conn)
-            .map_or(0, |session| session.outbox.bytes())
+        self.outlet.waiting_bytes(conn)
     }
 
     fn publish(&mut self, now: Now, publish: Publish) -> Result<Receipt, Error> {
@@ -305,7 +321,7 @@ impl Hub {
         }
         let (tasks, users) = (&self.tasks, &self.users);
         let connected = |room| match room {
-            RoomId::Task(task) => tasks.members(task).len(),
+            RoomId::Task(task) => tasks.count(task),
             RoomId::User(user) => users.members(user).len(),
         };
         let published = self.bus.take(now, None, publish, connected)?;
@@ -328,7 +344,39 @@ impl Hub {
         self.wake_subscribers(now);
     }
 
+    /// Has an outlet do something, and takes in what follows from it.
+    fn order(&mut self, now: Now, order: Order) {
+        self.outlet.take(now, order);
+        self.hear_reports(now);
+    }
+
+    fn hear_reports(&mut self, now: Now) {
+        // What follows from a report may be reported in turn: it comes after those that are there.
+        if std::mem::replace(&mut self.hears_reports, true) {
+            return;
+        }
+        while let Some(report) = self.outlet.report() {
+            match report {
+                Report::Behind { conn, index } => self.falls_behind(now, conn, index),
+                Report::Missed { conn, first } => {
+                    let session = self.sessions.get_mut(conn);
+                    let catch_up = session.and_then(|session| session.catch_up.as_mut());
+                    if let Some(catch_up) = catch_up {
+                        first
+                            .iter()
+                            .for_each(|(room, first)| catch_up.rewind(*room, first));
+                    }
+                }
+                Report::Failing { conn, code } => self.close(now, conn, code),
+                Report::Gone { conn } => self.forget(now, conn),
+            }
+        }
+        self.hears_reports = false;
+    }
+
     fn tick(&mut self, now: Now) {
+        self.outlet.tick(now);
+        self.hear_reports(now);
         while let Some((time, conn)) = self
             .deadlines
             .first()
@@ -342,14 +390,8 @@ impl Hub {
             session.scheduled = None;
             match session.tick(now.time, &self.limits) {
                 None => {}
-                Some(Due::Ping) => self.ready(now.time, conn),
                 Some(Due::Expiring(in_ms)) => self.say(now, conn, protocol::expiring(in_ms)),
                 Some(Due::Close(code)) => self.close(now, conn, code),
-                Some(Due::Drop) => {
-                    sim_reached!("goodbye_not_taken");
-                    self.forget(now, conn);
-                    self.effects.push_back(Effect::Drop(conn));
-                }
             }
             self.reschedule(conn);
         }
@@ -360,7 +402,9 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        let deadline = session.deadline(&self.limits);
+        let Some(deadline) = session.deadline(&self.limits) else {
+            return;
+        };
         if session
             .scheduled
             .is_some_and(|scheduled| scheduled <= deadline)
@@ -395,5 +439,7 @@ impl Hub {
             types: patterns,
         };
         self.say(now, conn, protocol::bus_welcome(&welcome));
+        let why = ReadWhy::Resumes;
+        self.order(now, Order::Read { conn, why });
     }
 }

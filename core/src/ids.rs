@@ -202,8 +202,27 @@ pub struct ConnId {
 }
 
 impl ConnId {
+    /// Bits of a generation above which it has the number of its outlet.
+    const OUTLET_SHIFT: u32 = 24;
+
     pub(crate) const fn new(slot: u32, generation: u32) -> Self {
         Self { slot, generation }
+    }
+
+    /// The generation that the first connection of a slot has, in this outlet.
+    pub(crate) const fn first_generation(outlet: u8) -> u32 {
+        (outlet as u32) << Self::OUTLET_SHIFT
+    }
+
+    /// The generation that the next connection of this slot has.
+    pub(crate) const fn next_generation(self) -> u32 {
+        let count = (1 << Self::OUTLET_SHIFT) - 1;
+        (self.generation & !count) | (self.generation.wrapping_add(1) & count)
+    }
+
+    /// The outlet that serves it.
+    pub(crate) const fn outlet(self) -> usize {
+        (self.generation >> Self::OUTLET_SHIFT) as usize
     }
 
     pub(crate) const fn number(self) -> u32 {

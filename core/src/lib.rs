@@ -52,6 +52,7 @@ mod marks;
 #[cfg(fanfare_mutants)]
 pub mod mutants;
 mod outbox;
+mod outlet;
 mod payload;
 mod port;
 mod protocol;

@@ -521,11 +521,6 @@ mod tests {
                     prop_assert!(since.seq.number() > model.len() as u64);
                 }
             }
-            for (number, index) in model.iter().enumerate() {
-                if let Some(log) = log.room(room).filter(|_| number + 10 >= model.len()) {
-                    prop_assert_eq!(log.seq_before(*index).number(), number as u64);
-                }
-            }
         }
     }
 }

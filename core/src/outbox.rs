@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 /// Bytes above the bound that are kept free of events, for replies, gaps and the goodbye.
 const RESERVE_BYTES: usize = 64 << 10;
 /// Bytes that a waiting frame costs beside its own.
-const ITEM_COST: usize = size_of::<Item>();
+pub(crate) const ITEM_COST: usize = size_of::<Item>();
 /// Frames for which an empty outbox keeps room.
 const IDLE_CAPACITY: usize = 8;
 
@@ -110,10 +110,6 @@ impl Outbox {
         self.bytes = 0;
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.items.len()
-    }
-
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -141,7 +137,7 @@ mod tests {
         while outbox.push_system(frame()).is_ok() {
             assert!(outbox.bytes() <= 1_000 + RESERVE_BYTES);
         }
-        assert!(outbox.len() > events);
+        assert!(outbox.items.len() > events);
         outbox.clear();
         assert_eq!((outbox.bytes(), outbox.pop()), (0, None));
         assert_eq!(

@@ -270,12 +270,6 @@ impl RoomLog {
         (found == seq).then_some(entry)
     }
 
-    /// The seq of the last entry whose place in the order of all is before `index`, which is in memory or behind the last.
-    pub(crate) fn seq_before(&self, index: u64) -> Seq {
-        let before = self.entries.partition_point(|entry| entry.index() < index) as u64;
-        Seq::new(self.cached_floor().number() + before).unwrap_or(self.head)
-    }
-
     /// Whether what came after `after` is still there, and if not, what is missing; at least up to `lost`.
     pub(crate) fn missing_after(&self, after: Seq, lost: Seq, reason: GapReason) -> Option<Gap> {
         let to = self.floor.max(lost);

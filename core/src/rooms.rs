@@ -68,6 +68,13 @@ impl<K: Copy + Eq + Hash> Rooms<K> {
         true
     }
 
+    /// The place that `conn` has among the members of `room`.
+    pub(crate) fn place(&self, room: K, conn: ConnId) -> Option<usize> {
+        let joined = self.joined.get(&conn)?;
+        let joined = joined.iter().find(|(joined, _)| *joined == room);
+        joined.map(|(_, place)| *place)
+    }
+
     /// Takes `conn` out of all its rooms, and names them.
     pub fn leave_all(&mut self, conn: ConnId) -> Vec<K> {
         let joined = self.joined.remove(&conn).unwrap_or_default();

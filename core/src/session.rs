@@ -1,17 +1,14 @@
 //! One connection, from its first byte to its last.
 //!
 //! `Unauthenticated -> Verifying -> Arriving -> Live -> Leaving`, and gone; with a token in the request it begins `Live`, or
-//! `Arriving` where its rooms have to be read from a store first. What it still
-//! has to be sent is in its outbox, and what it reads from the log in its catch-up. Which rooms it is in, `rooms` knows.
+//! `Arriving` where its rooms have to be read from a store first. What it reads from the log is in its catch-up; what waits for
+//! it, and whether it is still there, its outlet knows, and which rooms it is in, `rooms`.
 
 use crate::auth::Principal;
 use crate::catch_up::CatchUp;
 use crate::close::CloseCode;
-use crate::frame::Frame;
-use crate::heartbeat::{Beat, Heartbeat};
 use crate::ids::{DeviceId, Pattern, Position, RoomId, TaskId, UserId};
 use crate::limits::Limits;
-use crate::outbox::Outbox;
 use crate::protocol::Ref;
 use crate::rate::Rate;
 use crate::sim_reached;
@@ -86,13 +83,8 @@ pub(crate) enum State {
     Live(Box<Live>),
     /// A back end that listens to the bus.
     Bus(SubscriptionId),
-    /// It gets its last frames, at the latest by this time.
-    Leaving {
-        code: CloseCode,
-        until: Time,
-        /// Its last frame, until that is sent.
-        goodbye: Option<Frame>,
-    },
+    /// Its outlet has it end.
+    Leaving,
 }
 
 #[derive(Debug)]
@@ -129,14 +121,10 @@ impl Live {
 /// What a deadline of a session brought.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// A ping is to be sent.
-    Ping,
     /// The token ends in so many milliseconds.
     Expiring(u64),
     /// It is to be closed.
     Close(CloseCode),
-    /// It did not take its last frames in time.
-    Drop,
 }
 
 #[derive(Debug)]
@@ -146,20 +134,12 @@ pub(crate) struct Session {
     /// Positions from the URL, until the token is known to be good.
     pub(crate) since: Vec<(RoomId, Position)>,
     pub(crate) state: State,
-    pub(crate) outbox: Outbox,
     pub(crate) catch_up: Option<Box<CatchUp>>,
-    /// Frames of the outbox that come before what is read from the log.
-    pub(crate) before_catch_up: usize,
-    /// Whether what is read from the log is next, where both have something.
-    pub(crate) catch_up_next: bool,
     /// Whether the answer to its last message is under way.
     pub(crate) busy: bool,
     /// Messages that came meanwhile.
     pub(crate) held: VecDeque<String>,
-    pub(crate) heartbeat: Heartbeat,
     pub(crate) rate: Rate,
-    /// Since when something waits without being pulled; `None` where nothing waits.
-    pub(crate) waiting_since: Option<Time>,
     /// When the hub looks at this session next.
     pub(crate) scheduled: Option<Time>,
 }
@@ -173,15 +153,10 @@ impl Session {
             state: State::Unauthenticated {
                 until: now.plus(limits.auth_ms),
             },
-            outbox: Outbox::new(limits.outbox_bytes),
             catch_up: None,
-            before_catch_up: 0,
-            catch_up_next: false,
             busy: false,
             held: VecDeque::new(),
-            heartbeat: Heartbeat::Heard(now),
             rate: Rate::new(now, limits),
-            waiting_since: None,
             scheduled: None,
         }
     }
@@ -193,7 +168,7 @@ impl Session {
             | State::Verifying { .. }
             | State::Arriving { .. }
             | State::Bus(_)
-            | State::Leaving { .. } => None,
+            | State::Leaving => None,
         }
     }
 
@@ -202,98 +177,45 @@ impl Session {
     }
 
     pub(crate) const fn is_leaving(&self) -> bool {
-        matches!(self.state, State::Leaving { .. })
+        matches!(self.state, State::Leaving)
     }
 
-    /// Whether anything may still be sent: the goodbye is the last, and what it does not wait for is dropped.
-    pub(crate) fn may_be_told(&self) -> bool {
+    /// When [`Session::tick`] is due, if ever.
+    pub(crate) fn deadline(&self, limits: &Limits) -> Option<Time> {
         match &self.state {
-            State::Leaving { code, goodbye, .. } => {
-                *code == CloseCode::DRAINING && goodbye.is_some()
-            }
-            State::Unauthenticated { .. }
-            | State::Verifying { .. }
-            | State::Arriving { .. }
-            | State::Live(_)
-            | State::Bus(_) => true,
-        }
-    }
-
-    /// The goodbye, once.
-    pub(crate) const fn goodbye(&mut self) -> Option<Frame> {
-        match &mut self.state {
-            State::Leaving { goodbye, .. } => goodbye.take(),
-            State::Unauthenticated { .. }
-            | State::Verifying { .. }
-            | State::Arriving { .. }
-            | State::Live(_)
-            | State::Bus(_) => None,
-        }
-    }
-
-    /// When [`Session::tick`] is due.
-    pub(crate) fn deadline(&self, limits: &Limits) -> Time {
-        let stalled = self.waiting_since.map(|since| since.plus(limits.stall_ms));
-        let alive = self.heartbeat.deadline(limits);
-        let own = match &self.state {
             State::Unauthenticated { until }
             | State::Verifying { until, .. }
-            | State::Arriving { until } => *until,
-            State::Live(live) if live.expiring_told && planted!(TokenNeverEnds) => {
-                Time::from_millis(u64::MAX)
-            }
-            State::Live(live) => live.deadline(limits),
-            State::Bus(_) => alive,
-            State::Leaving { until, .. } => return *until,
-        };
-        stalled.map_or(own, |stalled| stalled.min(own)).min(alive)
+            | State::Arriving { until } => Some(*until),
+            State::Live(live) if live.expiring_told && planted!(TokenNeverEnds) => None,
+            State::Live(live) => Some(live.deadline(limits)),
+            State::Bus(_) | State::Leaving => None,
+        }
     }
 
     /// What is due at `now`, one thing a call. An early call does nothing.
     pub(crate) fn tick(&mut self, now: Time, limits: &Limits) -> Option<Due> {
         match &mut self.state {
-            State::Leaving { until, .. } => return (*until <= now).then_some(Due::Drop),
             State::Unauthenticated { until } | State::Verifying { until, .. } if *until <= now => {
                 sim_reached!("no_token_in_time");
-                return Some(Due::Close(CloseCode::NO_TOKEN));
+                Some(Due::Close(CloseCode::NO_TOKEN))
             }
-            State::Arriving { until } if *until <= now => {
-                return Some(Due::Close(CloseCode::UNAVAILABLE));
-            }
+            State::Arriving { until } if *until <= now => Some(Due::Close(CloseCode::UNAVAILABLE)),
             State::Live(live) if live.expires <= now && !planted!(TokenNeverEnds) => {
                 sim_reached!("token_expired");
-                return Some(Due::Close(CloseCode::TOKEN_EXPIRED));
+                Some(Due::Close(CloseCode::TOKEN_EXPIRED))
             }
-            State::Live(live) if live.expiring_told && planted!(TokenNeverEnds) => {}
+            State::Live(live) if live.expiring_told && planted!(TokenNeverEnds) => None,
             State::Live(live) if live.deadline(limits) <= now => {
                 sim_reached!("token_expiring");
                 live.expiring_told = true;
-                return Some(Due::Expiring(live.expires.since(now)));
+                Some(Due::Expiring(live.expires.since(now)))
             }
             State::Unauthenticated { .. }
             | State::Verifying { .. }
             | State::Arriving { .. }
             | State::Live(_)
-            | State::Bus(_) => {}
+            | State::Bus(_)
+            | State::Leaving => None,
         }
-        let stalled = self.waiting_since.map(|since| since.plus(limits.stall_ms));
-        if stalled.is_some_and(|stalled| stalled <= now) {
-            sim_reached!("stalled");
-            return Some(Due::Close(CloseCode::TOO_SLOW));
-        }
-        match self.heartbeat.tick(now, limits) {
-            Beat::Fine => None,
-            Beat::Ping => Some(Due::Ping),
-            Beat::Dead => {
-                sim_reached!("no_heartbeat");
-                Some(Due::Close(CloseCode::NO_HEARTBEAT))
-            }
-        }
-    }
-
-    /// What the driver pulled counts as a sign of life.
-    pub(crate) fn progressed(&mut self, now: Time, limits: &Limits) {
-        self.waiting_since = Some(now);
-        self.heartbeat.progress(now, limits);
     }
 }

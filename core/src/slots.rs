@@ -1,86 +1,70 @@
-//! A table of connections by dense number: O(1), and a number that was used before reaches nobody.
+//! A table of connections by their numbers: O(1), and a number that was used before reaches nobody.
 
 use crate::ids::ConnId;
 
-#[derive(Debug)]
-struct Slot<T> {
-    generation: u32,
-    value: Option<T>,
-}
-
+/// For each outlet its connections by slot.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
-    slots: Vec<Slot<T>>,
-    free: Vec<u32>,
+    outlets: Vec<Vec<Option<(ConnId, T)>>>,
+    len: usize,
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
         Self {
-            slots: Vec::new(),
-            free: Vec::new(),
+            outlets: Vec::new(),
+            len: 0,
         }
     }
 }
 
 impl<T> Slots<T> {
-    pub(crate) fn insert(&mut self, value: T) -> ConnId {
-        if let Some(number) = self.free.pop()
-            && let Some(slot) = self.slots.get_mut(number as usize)
-        {
-            slot.generation = slot.generation.wrapping_add(1);
-            slot.value = Some(value);
-            return ConnId::new(number, slot.generation);
+    /// # Panics
+    /// Where another connection has the slot.
+    pub(crate) fn insert(&mut self, conn: ConnId, value: T) {
+        if self.outlets.len() <= conn.outlet() {
+            self.outlets.resize_with(conn.outlet() + 1, Vec::new);
         }
-        #[expect(
-            clippy::expect_used,
-            reason = "four milliards of connections don't fit into memory"
-        )]
-        let number = u32::try_from(self.slots.len()).expect("fewer than 2^32 connections");
-        self.slots.push(Slot {
-            generation: 0,
-            value: Some(value),
-        });
-        ConnId::new(number, 0)
+        let Some(slots) = self.outlets.get_mut(conn.outlet()) else {
+            return;
+        };
+        if slots.len() <= conn.slot() {
+            slots.resize_with(conn.slot() + 1, || None);
+        }
+        if let Some(slot) = slots.get_mut(conn.slot()) {
+            assert!(slot.is_none(), "a slot is free before it is used again");
+            *slot = Some((conn, value));
+            self.len += 1;
+        }
     }
 
     pub(crate) fn get(&self, conn: ConnId) -> Option<&T> {
-        let slot = self.slots.get(conn.slot())?;
-        slot.value
-            .as_ref()
-            .filter(|_| slot.generation == conn.generation())
+        let slot = self.outlets.get(conn.outlet())?.get(conn.slot())?;
+        let (_, value) = slot.as_ref().filter(|(its, _)| *its == conn)?;
+        Some(value)
     }
 
     pub(crate) fn get_mut(&mut self, conn: ConnId) -> Option<&mut T> {
-        let slot = self.slots.get_mut(conn.slot())?;
-        let generation = slot.generation;
-        slot.value
-            .as_mut()
-            .filter(|_| generation == conn.generation())
+        let slot = self.outlets.get_mut(conn.outlet())?.get_mut(conn.slot())?;
+        let (_, value) = slot.as_mut().filter(|(its, _)| *its == conn)?;
+        Some(value)
     }
 
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<T> {
-        self.get(conn)?;
-        let slot = self.slots.get_mut(conn.slot())?;
-        self.free.push(conn.number());
-        slot.value.take()
+        let slot = self.outlets.get_mut(conn.outlet())?.get_mut(conn.slot())?;
+        let (_, value) = slot.take_if(|(its, _)| *its == conn)?;
+        self.len -= 1;
+        Some(value)
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+    pub(crate) const fn len(&self) -> usize {
+        self.len
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(|slot| slot.value.as_ref())
-    }
-
-    /// All connections, by number.
+    /// All connections, by outlet and slot.
     pub(crate) fn ids(&self) -> Vec<ConnId> {
-        let numbered = (0_u32..).zip(&self.slots);
-        numbered
-            .filter(|(_, slot)| slot.value.is_some())
-            .map(|(number, slot)| ConnId::new(number, slot.generation))
-            .collect()
+        let slots = self.outlets.iter().flatten().flatten();
+        slots.map(|(conn, _)| *conn).collect()
     }
 }
 
@@ -89,18 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_used_again_is_not_the_same_connection() {
+    fn a_slot_used_again_is_not_the_same_connection() {
         let mut slots = Slots::default();
-        let first = slots.insert('a');
+        let first = ConnId::new(0, ConnId::first_generation(1));
+        slots.insert(first, 'a');
         assert_eq!(slots.remove(first), Some('a'));
-        let second = slots.insert('b');
-        assert_eq!(first.slot(), second.slot());
+        let second = ConnId::new(0, first.next_generation());
+        slots.insert(second, 'b');
         assert_eq!(slots.get(first), None);
         assert_eq!(slots.get_mut(first), None);
         assert_eq!(slots.remove(first), None);
-        assert_eq!(
-            (slots.get(second), slots.len(), slots.ids()),
-            (Some(&'b'), 1, vec![second])
-        );
+        let other = ConnId::new(0, ConnId::first_generation(0));
+        slots.insert(other, 'c');
+        assert_eq!((slots.get(second), slots.len()), (Some(&'b'), 2));
+        assert_eq!(slots.ids(), [other, second]);
     }
 }

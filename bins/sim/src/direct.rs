@@ -62,7 +62,11 @@ impl Ports {
             Passes::Effect(Effect::Drop(conn)) => {
                 self.open.borrow_mut().remove(conn);
             }
-            Passes::Open(_) | Passes::Input(_) | Passes::Effect(_) | Passes::Pull(..) => {}
+            Passes::Open(_)
+            | Passes::Input(_)
+            | Passes::Effect(_)
+            | Passes::Pull(..)
+            | Passes::Ride(..) => {}
         }
     }
 }

@@ -4,10 +4,11 @@ use super::{Drained, Effect, Hub};
 use crate::close::{CloseCode, Retry};
 use crate::frame::Frame;
 use crate::ids::ConnId;
+use crate::outlet::Order;
 use crate::protocol;
 use crate::session::State;
 use crate::sim_reached;
-use crate::time::{Now, Time};
+use crate::time::Now;
 
 impl Hub {
     /// Begins to close a connection: nothing of any room comes after this, and what waited is dropped.
@@ -15,7 +16,7 @@ impl Hub {
         self.end(now, conn, code, false);
     }
 
-    fn end(&mut self, now: Now, conn: ConnId, code: CloseCode, keep_waiting: bool) {
+    fn end(&mut self, now: Now, conn: ConnId, code: CloseCode, keeps_waiting: bool) {
         if self
             .sessions
             .get(conn)
@@ -33,18 +34,18 @@ impl Hub {
         let Some(session) = self.sessions.get_mut(conn) else {
             return;
         };
-        session.state = State::Leaving {
-            code,
-            until: now.time.plus(self.limits.close_ms),
-            goodbye: Some(protocol::goodbye(code, spread_ms)),
-        };
+        session.state = State::Leaving;
         session.catch_up = None;
-        if !keep_waiting {
-            sim_reached!("goodbye_drops_what_waited");
-            session.outbox.clear();
-        }
-        self.ready(now.time, conn);
-        self.reschedule(conn);
+        let goodbye = protocol::goodbye(code, spread_ms);
+        self.order(
+            now,
+            Order::Close {
+                conn,
+                code,
+                goodbye,
+                keeps_waiting,
+            },
+        );
     }
 
     pub(super) fn drain(&mut self, now: Now) {
@@ -78,7 +79,10 @@ impl Hub {
     }
 
     fn leave_all(&mut self, now: Now, conn: ConnId) {
-        self.tasks.leave_all(conn);
+        let watched: Vec<_> = self.tasks.rooms_of(conn).collect();
+        for task in watched {
+            self.unwatch(now, task, conn);
+        }
         let device = self
             .sessions
             .get(conn)
@@ -98,28 +102,6 @@ impl Hub {
 
     /// Sends what the server has to say. A client that can't even take that is closed.
     pub(super) fn say(&mut self, now: Now, conn: ConnId, frame: Frame) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        if !session.may_be_told() {
-            sim_reached!("reply_after_goodbye");
-            return;
-        }
-        if session.outbox.push_system(frame).is_err() {
-            sim_reached!("outbox_full_of_replies");
-            return self.close(now, conn, CloseCode::TOO_SLOW);
-        }
-        self.ready(now.time, conn);
-    }
-
-    /// Names the connection to the driver, once until it was pulled empty.
-    pub(super) fn ready(&mut self, now: Time, conn: ConnId) {
-        if let Some(session) = self.sessions.get_mut(conn)
-            && session.waiting_since.is_none()
-        {
-            session.waiting_since = Some(now);
-            self.effects.push_back(Effect::Ready(conn));
-            self.reschedule(conn);
-        }
+        self.order(now, Order::Say { conn, frame });
     }
 }

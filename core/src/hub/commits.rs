@@ -139,7 +139,7 @@ impl Hub {
         }
         let (tasks, users) = (&self.tasks, &self.users);
         let connected = |room| match room {
-            RoomId::Task(task) => tasks.members(task).len(),
+            RoomId::Task(task) => tasks.count(task),
             RoomId::User(user) => users.members(user).len(),
         };
         let prepared = self.bus.prepare(now, from, publish, admission, connected);

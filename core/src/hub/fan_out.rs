@@ -4,107 +4,55 @@
 //! same rooms of the entry share one frame.
 
 use super::{Effect, Hub};
-use crate::bus::EventBus;
 use crate::catch_up::CatchUp;
-use crate::close::CloseCode;
-use crate::event::{Entry, Place, Retention};
-use crate::frame::Frame;
+use crate::event::{Entry, Place};
 use crate::ids::{ConnId, RoomId, Seq, TaskId, UserId};
 use crate::lifecycle::TaskEvent;
-use crate::outbox::Full;
+use crate::outlet::{Direct, Order, ReadWhy, Told};
 use crate::protocol::{self, LeftReason};
 use crate::room_log::{Gap, GapReason};
 use crate::session::{Session, State};
 use crate::sim_reached;
 use crate::time::Now;
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// One entry on its way: its encodings, each made when the first receiver needs it, and who can't take it.
-struct FanOut<'a> {
-    entry: &'a Arc<Entry>,
-    is_deletion: bool,
-    task_only: Option<Frame>,
-    with_user: BTreeMap<(bool, RoomId), Frame>,
-    /// Connections that have to be closed when all others were served.
-    overfull: Vec<ConnId>,
-}
-
-impl FanOut<'_> {
-    /// The encoding for a receiver in these places; `None` where it is in none.
-    fn frame(
-        &mut self,
-        bus: &EventBus,
-        task: Option<&Place>,
-        user: Option<&Place>,
-    ) -> Option<Frame> {
-        let encode = || {
-            let places = task.into_iter().chain(user);
-            let unread = user.and_then(|place| user_of(place.room));
-            self.entry.encode(
-                places.map(|place| (&place.room, place.seq)),
-                unread.map(|user| bus.unread(user)),
-            )
-        };
-        match (task, user) {
-            (None, None) => None,
-            (Some(_), None) => Some(self.task_only.get_or_insert_with(encode).clone()),
-            (_, Some(place)) => {
-                let key = (task.is_some(), place.room);
-                Some(self.with_user.entry(key).or_insert_with(encode).clone())
-            }
-        }
-    }
-}
 
 impl Hub {
     pub(super) fn fan_out(&mut self, now: Now, entry: &Arc<Entry>) {
         let (task, users) = match entry.places() {
-            [place, users @ ..] if matches!(place.room, RoomId::Task(_)) => (Some(place), users),
-            users => (None, users),
+            [place, users @ ..] => match task_of(place.room) {
+                Some(task) => (Some((task, place)), users),
+                None => (None, entry.places()),
+            },
+            [] => (None, &[][..]),
         };
-        let mut fan_out = FanOut {
-            entry,
-            is_deletion: is_deletion(entry),
-            task_only: None,
-            with_user: BTreeMap::new(),
-            overfull: Vec::new(),
-        };
-        let task_id = task.and_then(|place| task_of(place.room));
-        // One copy of the numbers for all members: delivering needs the rest of the hub.
-        let members = task_id.map_or(Vec::new(), |task| self.tasks.members(task).to_vec());
-        let members = match members.as_slice() {
-            [some @ .., _] if some.len() >= 3 && planted!(MemberSkipped) => some,
-            all => all,
-        };
-        for &conn in members {
-            let user = if users.is_empty() {
-                None
-            } else {
-                self.place_of_user(conn, users)
+        let is_deletion = is_deletion(entry);
+        if is_deletion && let Some((task, place)) = task {
+            self.stop_readers(now, task, place);
+        }
+        let direct = self.direct(entry, task, users);
+        let both = direct.iter().filter(|direct| direct.watches_task).count();
+        // Who reads one of two rooms gets a task's last event through the other.
+        let has_others = |task| is_deletion || self.tasks.count(task) > both;
+        let of_task = task.filter(|(task, _)| has_others(*task));
+        let of_task = of_task.map(|(task, place)| {
+            (
+                task,
+                entry.encode([(&place.room, place.seq)].into_iter(), None),
+            )
+        });
+        if of_task.is_some() || !direct.is_empty() {
+            let told = Told {
+                entry: Arc::clone(entry),
+                is_deletion,
+                task: of_task,
+                direct,
             };
-            self.deliver(now, conn, (task, user), &mut fan_out);
+            self.order(now, Order::Told(told));
         }
-        for place in users {
-            let mut members =
-                user_of(place.room).map_or(Vec::new(), |user| self.users.members(user).to_vec());
-            if let Some(user) = user_of(place.room).filter(|_| planted!(NeighbourToo)) {
-                let neighbour = UserId::new(user.number() + 1);
-                members.extend(self.users.members(neighbour));
-            }
-            for conn in members {
-                if !task_id.is_some_and(|task| self.tasks.contains(task, conn)) {
-                    self.deliver(now, conn, (None, Some(place)), &mut fan_out);
-                }
-            }
-        }
-        for conn in fan_out.overfull {
-            self.close(now, conn, CloseCode::TOO_SLOW);
-        }
-        if let Some(task) = task_id.filter(|_| fan_out.is_deletion) {
-            for conn in self.tasks.members(task).to_vec() {
+        if let Some((task, _)) = task.filter(|_| is_deletion) {
+            for conn in self.tasks.members(task) {
                 sim_reached!("deleted_with_members");
-                self.leave(conn, task);
+                self.leave(now, conn, task);
                 if !planted!(DeletedStaysJoined) {
                     self.say(now, conn, protocol::left(task.into(), LeftReason::Deleted));
                 }
@@ -112,96 +60,102 @@ impl Hub {
         }
     }
 
-    fn place_of_user<'a>(&self, conn: ConnId, users: &'a [Place]) -> Option<&'a Place> {
-        let room = self.sessions.get(conn)?.user()?.into();
-        let at = users.binary_search_by_key(&room, |place| place.room).ok()?;
-        users.get(at)
+    /// Who gets an entry through a user's room, in the order of their numbers. All that are in the same of its rooms share
+    /// one frame.
+    fn direct(
+        &self,
+        entry: &Entry,
+        task: Option<(TaskId, &Place)>,
+        users: &[Place],
+    ) -> Vec<Direct> {
+        let mut direct = Vec::new();
+        let skipped = entry.places().len() - users.len();
+        for (at, place) in users.iter().enumerate() {
+            let Some(user) = user_of(place.room) else {
+                continue;
+            };
+            let mut frames = [None, None];
+            let mut add = |conn, watches_task: bool| {
+                let encode = || {
+                    let task = task.filter(|_| watches_task).map(|(_, place)| place);
+                    let places = task.into_iter().chain([place]);
+                    let places = places.map(|place| (&place.room, place.seq));
+                    entry.encode(places, Some(self.bus.unread(user)))
+                };
+                let [alone, both] = &mut frames;
+                let frame = if watches_task { both } else { alone };
+                direct.push(Direct {
+                    conn,
+                    place: skipped + at,
+                    watches_task,
+                    frame: frame.get_or_insert_with(encode).clone(),
+                });
+            };
+            for &conn in self.users.members(user) {
+                add(
+                    conn,
+                    task.is_some_and(|(task, _)| self.tasks.contains(task, conn)),
+                );
+            }
+            if planted!(NeighbourToo) {
+                let neighbour = UserId::new(user.number() + 1);
+                let strangers = self.users.members(neighbour).iter();
+                let watches = |conn| task.is_some_and(|(task, _)| self.tasks.contains(task, conn));
+                strangers
+                    .filter(|conn| !watches(**conn))
+                    .for_each(|conn| add(*conn, false));
+            }
+        }
+        direct.sort_unstable_by_key(|direct| direct.conn);
+        direct
     }
 
-    fn deliver(
-        &mut self,
-        now: Now,
-        conn: ConnId,
-        (mut task, mut user): (Option<&Place>, Option<&Place>),
-        fan_out: &mut FanOut<'_>,
-    ) {
-        let entry = fan_out.entry;
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        if fan_out.is_deletion && stop_reading(session, task).is_err() {
-            return fan_out.overfull.push(conn);
-        }
-        if let Some(catch_up) = &mut session.catch_up {
-            // What is read from the log comes from there.
-            let live = |place: &&Place| planted!(LiveBeforeReplay) || !catch_up.reads(place.room);
-            let rooms = (task.filter(live), user.filter(live));
-            if rooms != (task, user) && !entry.is_kept() {
-                sim_reached!("ephemeral_deferred");
-                return catch_up.defer(entry);
-            }
-            (task, user) = rooms;
-        }
-        if let Some(frame) = fan_out.frame(&self.bus, task, user) {
-            let room = task.or(user).map(|place| place.room);
-            let outbox = &mut session.outbox;
-            let taken = match (&entry.event().retention, room) {
-                // The log of a deleted task is gone: its last event can't be read later.
-                _ if fan_out.is_deletion => {
-                    if outbox.push_system(frame).is_err() {
-                        return fan_out.overfull.push(conn);
-                    }
-                    Ok(())
-                }
-                (Retention::Ephemeral { key: Some(key) }, Some(room)) => {
-                    outbox.replace_event(room, key, frame)
-                }
-                (Retention::Ephemeral { .. } | Retention::Kept, _) => outbox.push_event(frame),
+    /// Clients that still read a task's log when the task is deleted are told what they will not get.
+    fn stop_readers(&mut self, now: Now, task: TaskId, place: &Place) {
+        for conn in self.tasks.members(task) {
+            let session = self.sessions.get_mut(conn);
+            let catch_up = session.and_then(|session| session.catch_up.as_mut());
+            let Some(read) = catch_up.and_then(|catch_up| catch_up.stop(place.room)) else {
+                continue;
             };
-            if taken.is_err() && entry.is_kept() && !planted!(OverflowForgotten) {
-                sim_reached!("falls_behind");
-                self.fall_behind(conn, entry.index());
+            let (from, reason) = if read.epoch == place.epoch {
+                (read.seq.next(), GapReason::Trimmed)
+            } else {
+                sim_reached!("deleted_in_another_epoch");
+                (Seq::ZERO.next(), GapReason::Epoch)
+            };
+            let gap = Gap {
+                epoch: place.epoch.clone(),
+                from,
+                to: place.seq.before(),
+                reason,
+            };
+            // Of another epoch it is told also where nothing is missing.
+            if gap.from > gap.to && reason == GapReason::Trimmed {
+                continue;
             }
+            sim_reached!("deleted_while_read");
+            let (room, frame) = (place.room, protocol::gap(place.room, &gap));
+            self.order(now, Order::Missing { conn, room, frame });
         }
-        self.ready(now.time, conn);
     }
 
     /// What no longer fits comes from the log, once the client has taken what waits: from entry `index` on.
-    fn fall_behind(&mut self, conn: ConnId, index: u64) {
-        if let Some(session) = self.sessions.get_mut(conn) {
-            let new = || Box::new(CatchUp::new(GapReason::Slow, index));
-            session.catch_up.get_or_insert_with(new);
-        }
-        self.read_the_rest(conn, index);
-    }
-
-    /// As long as one room of a connection is read from the log, all are: an event that comes through two of them would
-    /// come twice otherwise. Those that are not read yet are read from entry `index` on.
-    pub(super) fn read_the_rest(&mut self, conn: ConnId, index: u64) {
-        let user = self.users.rooms_of(conn).map(RoomId::User);
-        let tasks = self.tasks.rooms_of(conn).map(RoomId::Task);
-        let rooms: Vec<RoomId> = tasks.chain(user).collect();
-        let Some(session) = self.sessions.get_mut(conn) else {
+    pub(super) fn falls_behind(&mut self, now: Now, conn: ConnId, index: u64) {
+        let session = self.sessions.get_mut(conn);
+        let Some(session) = session.filter(|session| !session.is_leaving()) else {
             return;
         };
-        let Some(catch_up) = &mut session.catch_up else {
-            return;
-        };
-        for room in rooms {
-            if !catch_up.reads(room) {
-                let epoch = self.bus.position(room).epoch;
-                let after = self.bus.room_log(room).map(|log| log.seq_before(index));
-                catch_up.read(room, epoch, after.unwrap_or_default());
-            }
-        }
-        session.before_catch_up = session.outbox.len();
+        let new = || Box::new(CatchUp::new(GapReason::Slow, index));
+        session.catch_up.get_or_insert_with(new).is_new_from(index);
+        self.read_the_rest(now, conn, ReadWhy::IsBehind);
     }
 
     /// Tells the members of rooms that were forgotten for want of memory that a new epoch began.
     pub(super) fn tell_evicted(&mut self, now: Now) {
         for room in self.bus.take_evicted() {
             let members = match room {
-                RoomId::Task(task) => self.tasks.members(task).to_vec(),
+                RoomId::Task(task) => self.tasks.members(task),
                 RoomId::User(user) => self.users.members(user).to_vec(),
             };
             if members.is_empty() || planted!(EvictionUntold) {
@@ -210,12 +164,8 @@ impl Hub {
             sim_reached!("evicted_with_members");
             let (_, frame) = protocol::begins_anew(&self.bus, room);
             for conn in members {
-                let session = self.sessions.get(conn);
-                let reads = session.and_then(|session| session.catch_up.as_ref());
-                // Who reads the room finds the new epoch there.
-                if !reads.is_some_and(|catch_up| catch_up.reads(room)) {
-                    self.say(now, conn, frame.clone());
-                }
+                let frame = frame.clone();
+                self.order(now, Order::Anew { conn, room, frame });
             }
         }
     }
@@ -223,7 +173,7 @@ impl Hub {
     pub(super) fn wake_subscribers(&mut self, now: Now) {
         while let Some(id) = self.bus.poll() {
             match self.bus_connections.get(&id) {
-                Some(&conn) => self.ready(now.time, conn),
+                Some(&conn) => self.order(now, Order::Again { conn }),
                 None => self.effects.push_back(Effect::Subscription(id)),
             }
         }
@@ -239,37 +189,9 @@ impl Hub {
             | State::Verifying { .. }
             | State::Arriving { .. }
             | State::Live(_)
-            | State::Leaving { .. } => None,
+            | State::Leaving => None,
         }
     }
-}
-
-/// A client that still reads a task's log when the task is deleted is told what it will not get.
-fn stop_reading(session: &mut Session, task: Option<&Place>) -> Result<(), Full> {
-    let (Some(place), Some(catch_up)) = (task, &mut session.catch_up) else {
-        return Ok(());
-    };
-    let Some(read) = catch_up.stop(place.room) else {
-        return Ok(());
-    };
-    let (from, reason) = if read.epoch == place.epoch {
-        (read.seq.next(), GapReason::Trimmed)
-    } else {
-        sim_reached!("deleted_in_another_epoch");
-        (Seq::ZERO.next(), GapReason::Epoch)
-    };
-    let gap = Gap {
-        epoch: place.epoch.clone(),
-        from,
-        to: place.seq.before(),
-        reason,
-    };
-    // Of another epoch it is told also where nothing is missing.
-    if gap.from > gap.to && reason == GapReason::Trimmed {
-        return Ok(());
-    }
-    sim_reached!("deleted_while_read");
-    session.outbox.push_system(protocol::gap(place.room, &gap))
 }
 
 fn is_deletion(entry: &Entry) -> bool {

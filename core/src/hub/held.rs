@@ -25,7 +25,7 @@ impl Hub {
     /// What it holds. O(connections).
     #[must_use]
     pub fn held(&self) -> Held {
-        let outboxes = || self.sessions.iter().map(|session| session.outbox.bytes());
+        let outboxes = || self.outlet.all_waiting_bytes();
         Held {
             connections: self.sessions.len(),
             outbox_bytes: outboxes().sum(),

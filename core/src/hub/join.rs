@@ -6,6 +6,7 @@ use crate::catch_up::CatchUp;
 use crate::close::CloseCode;
 use crate::error::Error;
 use crate::ids::{ConnId, Position, RoomId, Seq, TaskId};
+use crate::outlet::{Order, ReadWhy};
 use crate::protocol::{self, Standing, Welcome};
 use crate::room_log::{Gap, GapReason, Resume};
 use crate::session::{Endpoint, Live, State};
@@ -90,7 +91,7 @@ impl Hub {
         for (room, entrance) in entrances {
             self.catch_up(now, conn, room, &entrance);
         }
-        self.read_the_rest(conn, u64::MAX);
+        self.read_the_rest(now, conn, ReadWhy::Resumes);
     }
 
     /// Lets a connection into one more task's room, with `system:joined`.
@@ -131,15 +132,17 @@ impl Hub {
         let entrance = self.enter(now, conn, room, resume);
         self.say(now, conn, protocol::joined(room, &entrance.standing));
         self.catch_up(now, conn, room, &entrance);
-        self.read_the_rest(conn, u64::MAX);
+        self.read_the_rest(now, conn, ReadWhy::Resumes);
         Ok(entrance.standing)
     }
 
     fn enter(&mut self, now: Now, conn: ConnId, room: RoomId, resume: Option<Resume>) -> Entrance {
         match room {
-            RoomId::Task(task) => self.tasks.join(task, conn),
-            RoomId::User(user) => self.users.join(user, conn),
-        };
+            RoomId::Task(task) => self.watch(now, task, conn),
+            RoomId::User(user) => {
+                self.users.join(user, conn);
+            }
+        }
         let position = self.bus.position(room);
         let (recovered, gap, after) = match resume {
             None => (None, None, None),
@@ -191,11 +194,29 @@ impl Hub {
         let new = || Box::new(CatchUp::new(GapReason::Trimmed, new_from));
         let catch_up = session.catch_up.get_or_insert_with(new);
         catch_up.read(room, entrance.standing.epoch.clone(), after);
-        self.ready(now.time, conn);
+    }
+
+    /// As long as one room of a connection is read from the log, all are: an event that comes through two of them would
+    /// come twice otherwise. Those that are not read yet are read from here on.
+    pub(super) fn read_the_rest(&mut self, now: Now, conn: ConnId, why: ReadWhy) {
+        let user = self.users.rooms_of(conn).map(RoomId::User);
+        let tasks = self.tasks.rooms_of(conn).map(RoomId::Task);
+        let rooms: Vec<RoomId> = tasks.chain(user).collect();
+        let session = self.sessions.get_mut(conn);
+        let Some(catch_up) = session.and_then(|session| session.catch_up.as_mut()) else {
+            return;
+        };
+        for room in rooms {
+            if !catch_up.reads(room) {
+                let Position { epoch, seq } = self.bus.position(room);
+                catch_up.read(room, epoch, seq);
+            }
+        }
+        self.order(now, Order::Read { conn, why });
     }
 
     /// Takes a connection out of a task's room; its reading of that room ends too.
-    pub(super) fn leave(&mut self, conn: ConnId, task: TaskId) -> bool {
+    pub(super) fn leave(&mut self, now: Now, conn: ConnId, task: TaskId) -> bool {
         if let Some(catch_up) = self
             .sessions
             .get_mut(conn)
@@ -207,6 +228,6 @@ impl Hub {
         if planted!(LeaveKeepsMember) {
             return self.tasks.contains(task, conn);
         }
-        self.tasks.leave(task, conn)
+        self.unwatch(now, task, conn)
     }
 }

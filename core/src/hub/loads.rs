@@ -210,12 +210,12 @@ impl Hub {
                 return;
             };
             let members = match room {
-                RoomId::Task(task) => self.tasks.members(task),
-                RoomId::User(user) => self.users.members(user),
+                RoomId::Task(task) => self.tasks.count(task),
+                RoomId::User(user) => self.users.members(user).len(),
             };
             let under_way = self.bus.journal().is_some_and(|it| it.concerns(room));
             let pinned = under_way
-                || !members.is_empty()
+                || members > 0
                 || work.jobs.concern(room)
                 || work.loads.contains_key(&room);
             sim_reached!("room_put_out", !pinned);

@@ -7,7 +7,6 @@ use crate::bus::{Prepared, Read};
 use crate::close::CloseCode;
 use crate::error::Error;
 use crate::event::{Draft, Publish};
-use crate::heartbeat::Heartbeat;
 use crate::ids::{ConnId, DeviceId, Epoch, Position, RoomId, Seq, UserId};
 use crate::protocol::{self, LeftReason, Message, Op, Ref, Returned, Token};
 use crate::rate::Verdict;
@@ -17,16 +16,7 @@ use crate::sim_reached;
 use crate::time::Now;
 
 impl Hub {
-    pub(super) fn heard(&mut self, now: Now, conn: ConnId) {
-        if let Some(session) = self.sessions.get_mut(conn) {
-            session.heartbeat = Heartbeat::Heard(now.time);
-            // Sooner than an answer would have been missed, where those may take longer.
-            self.reschedule(conn);
-        }
-    }
-
     pub(super) fn ping(&mut self, now: Now, conn: ConnId) {
-        self.heard(now, conn);
         if self.verdict(now, conn) == Verdict::Close {
             self.close(now, conn, CloseCode::TOO_MANY_MESSAGES);
         }
@@ -47,7 +37,6 @@ impl Hub {
         {
             return;
         }
-        self.heard(now, conn);
         if let Some(session) = self.sessions.get_mut(conn).filter(|session| session.busy) {
             let bytes: usize = session.held.iter().map(String::len).sum();
             let is_full = bytes + text.len() > self.limits.outbox_bytes
@@ -137,7 +126,7 @@ impl Hub {
             State::Bus(_) => {
                 return Err(Error::Forbidden("the bus only listens: publish over HTTP"));
             }
-            State::Leaving { .. } => return Ok(None),
+            State::Leaving => return Ok(None),
             State::Unauthenticated { .. } | State::Verifying { .. } | State::Arriving { .. } => {
                 return Err(Error::Unauthenticated);
             }
@@ -189,7 +178,7 @@ impl Hub {
                 "a user's own room is left by closing the connection",
             ));
         };
-        if !self.leave(conn, task) {
+        if !self.leave(now, conn, task) {
             return Err(Error::NotJoined(room));
         }
         self.say(now, conn, protocol::left(room, LeftReason::Asked));
@@ -334,7 +323,7 @@ impl Hub {
             }
             State::Live(live) if live.refreshing.is_none() => live.refreshing = Some(reference),
             State::Live(_) | State::Verifying { .. } => return Err(ONE_AT_A_TIME),
-            State::Arriving { .. } | State::Bus(_) | State::Leaving { .. } => {
+            State::Arriving { .. } | State::Bus(_) | State::Leaving => {
                 return Err(Error::Forbidden(
                     "the bus takes no token: it was opened with a key",
                 ));
@@ -362,7 +351,7 @@ impl Hub {
             State::Unauthenticated { .. }
             | State::Arriving { .. }
             | State::Bus(_)
-            | State::Leaving { .. } => return,
+            | State::Leaving => return,
         };
         let principal = match result {
             Ok(principal) => principal,
@@ -417,7 +406,7 @@ impl Hub {
             |task: &crate::ids::TaskId| !planted!(RenewalKeepsRooms) && !principal.may_join(*task);
         for task in joined.into_iter().filter(lost) {
             sim_reached!("refresh_loses_a_room");
-            self.leave(conn, task);
+            self.leave(now, conn, task);
             self.say(
                 now,
                 conn,

@@ -3,11 +3,10 @@
 use super::Hub;
 use crate::catch_up::Next;
 use crate::close::CloseCode;
-use crate::event::Retention;
 use crate::frame::Frame;
-use crate::ids::{ConnId, RoomId, Seq};
+use crate::ids::{ConnId, RoomId};
+use crate::outlet::{Order, Pulled};
 use crate::protocol;
-use crate::session::{Session, State};
 use crate::sim_reached;
 use crate::subscriptions::Delivery;
 use crate::time::Now;
@@ -37,141 +36,115 @@ pub enum Pull {
     Empty,
 }
 
+/// What the log has for a connection.
+enum Read {
+    Frame(Frame),
+    /// Nothing, until its outlet is told.
+    Nothing,
+    /// The connection is no longer where it was.
+    Changed,
+}
+
 impl Hub {
     /// What `conn` is to be sent next. Pull what the socket can take soon: each pull counts as a sign that it takes.
     pub fn pull(&mut self, now: Now, conn: ConnId) -> Pull {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return Pull::Empty;
-        };
-        let leaving = match session.state {
-            State::Leaving { code, .. } => Some(code),
-            State::Unauthenticated { .. }
-            | State::Verifying { .. }
-            | State::Arriving { .. }
-            | State::Live(_)
-            | State::Bus(_) => None,
-        };
-        if leaving.is_none() && session.heartbeat.take_ping(now.time, &self.limits) {
-            session.waiting_since = Some(now.time);
-            sim_reached!("ping_sent");
-            return Pull::Ping;
-        }
-        if let Some(frame) = self.next_frame(now, conn) {
-            if let Some(session) = self.sessions.get_mut(conn) {
-                session.progressed(now.time, &self.limits);
+        loop {
+            if let Pulled::Next(pull) = self.outlet.pull(now, conn) {
+                self.hear_reports(now);
+                return pull;
             }
-            return Pull::Frame(frame);
-        }
-        // Reading the bus may have found a subscriber too slow, so the state is looked at anew.
-        let state = self.sessions.get(conn).map(|session| &session.state);
-        match (leaving, state) {
-            (Some(code), _) => {
-                let goodbye = self.sessions.get_mut(conn).and_then(Session::goodbye);
-                if let Some(frame) = goodbye {
+            match self.read_next(now, conn) {
+                Read::Frame(frame) => {
+                    self.outlet.passed(now, conn);
                     return Pull::Frame(frame);
                 }
-                self.forget(now, conn);
-                Pull::Close {
-                    code,
-                    reason: code.reason(),
+                Read::Nothing => {
+                    self.outlet.rest(conn);
+                    return Pull::Empty;
                 }
-            }
-            (None, Some(State::Leaving { .. })) => self.pull(now, conn),
-            (None, _) => {
-                if let Some(session) = self.sessions.get_mut(conn) {
-                    session.waiting_since = None;
-                }
-                Pull::Empty
+                Read::Changed => {}
             }
         }
     }
 
-    /// The outbox and what is read from the log take turns, except where the order of a room needs the outbox first.
-    fn next_frame(&mut self, now: Now, conn: ConnId) -> Option<Frame> {
-        let session = self.sessions.get_mut(conn)?;
-        let reads_first = session.catch_up.is_some()
-            && session.before_catch_up == 0
-            && std::mem::replace(&mut session.catch_up_next, false);
-        if !reads_first && let Some(frame) = session.outbox.pop() {
-            session.before_catch_up = session.before_catch_up.saturating_sub(1);
-            session.catch_up_next = true;
-            return Some(frame);
-        }
+    /// All that waits for `conn` as it goes over the wire, and how many frames that is, where that is all the same for
+    /// several: one write takes it. Otherwise `None`, and [`Hub::pull`] has it. It stays until [`Hub::rode`] says that it
+    /// was written, or is pulled frame by frame, at most 64 of them or 64 KiB. O(1), but for the first who asks.
+    ///
+    /// ```
+    /// use fanfare_core::{Claims, Draft, Effect, Endpoint, Hub, Limits, Now, Open, Payload, Principal, Pull, TaskGrant, TaskId, UserId};
+    /// let (now, task) = (Now::default(), TaskId::new(uuid::Uuid::nil()));
+    /// let mut hub = Hub::new(Limits::default(), [0; 32]);
+    /// let claims = Claims::new(UserId::new(7), 1, TaskGrant::All);
+    /// let principal = Principal::new(claims, now.wall).ok();
+    /// let conn = hub.open(now, Open { principal, ..Open::new(Endpoint::Task(task)) });
+    /// while hub.pull(now, conn) != Pull::Empty {}
+    /// let draft = Draft::new("chat:message".parse()?, Payload::default());
+    /// hub.at(now).publish_to_task(task, &[], draft)?;
+    /// let Some((bytes, 1)) = hub.ride(conn) else { panic!("it waits for nothing else") };
+    /// assert!(bytes.ends_with(b"}"));
+    /// hub.rode(conn);
+    /// assert_eq!(hub.pull(now, conn), Pull::Empty);
+    /// # Ok::<(), fanfare_core::Error>(())
+    /// ```
+    pub fn ride(&mut self, conn: ConnId) -> Option<(&[u8], u64)> {
+        self.outlet.ride(conn)
+    }
+
+    /// All that [`Hub::ride`] gave was written.
+    pub fn rode(&mut self, conn: ConnId) {
+        self.outlet.rode(conn);
+    }
+
+    fn read_next(&mut self, now: Now, conn: ConnId) -> Read {
+        let Some(session) = self.sessions.get_mut(conn) else {
+            return Read::Nothing;
+        };
         if let Some(catch_up) = &mut session.catch_up {
             match catch_up.next(&self.bus) {
-                Next::Frame(frame) => return Some(frame),
+                Next::Frame(frame) => return Read::Frame(frame),
                 Next::Pages(pages) => self.fetch_pages(conn, pages),
                 Next::Wait => {
                     sim_reached!("waits_for_a_page");
                 }
-                Next::Done => self.caught_up(conn),
+                Next::Done => {
+                    self.caught_up(now, conn);
+                    return Read::Changed;
+                }
             }
+            return Read::Nothing;
         }
-        let session = self.sessions.get_mut(conn)?;
-        if let Some(frame) = session.outbox.pop() {
-            return Some(frame);
-        }
-        let id = Self::subscription(session)?;
-        match self.bus.pull(id)? {
-            Delivery::Entry(entry) => Some(entry.encode_all()),
-            Delivery::Gap { .. } if planted!(BusGapUntold) => self.next_frame(now, conn),
-            Delivery::Gap { room, gap } => {
+        let delivery = Self::subscription(session).and_then(|id| self.bus.pull(id));
+        match delivery {
+            None => Read::Nothing,
+            Some(Delivery::Entry(entry)) => Read::Frame(entry.encode_all()),
+            Some(Delivery::Gap { .. }) if planted!(BusGapUntold) => Read::Changed,
+            Some(Delivery::Gap { room, gap }) => {
                 sim_reached!("bus_gap");
-                Some(protocol::gap(room, &gap))
+                Read::Frame(protocol::gap(room, &gap))
             }
-            Delivery::Overrun => {
+            Some(Delivery::Overrun) => {
                 sim_reached!("bus_overrun");
                 self.close(now, conn, CloseCode::TOO_SLOW);
-                None
+                Read::Changed
             }
         }
     }
 
-    /// From here on events come live. The last ephemeral ones are sent now, with the numbers of now.
-    fn caught_up(&mut self, conn: ConnId) {
-        let Some(session) = self.sessions.get_mut(conn) else {
-            return;
-        };
-        session.before_catch_up = 0;
-        let deferred = session
-            .catch_up
-            .take()
-            .map(|catch_up| catch_up.into_deferred());
-        for entry in deferred.unwrap_or_default() {
-            let mut heads: Vec<(_, Seq)> = Vec::new();
-            for place in entry.places() {
-                let member = match place.room {
-                    RoomId::Task(task) => self.tasks.contains(task, conn),
-                    RoomId::User(user) => self.users.contains(user, conn),
-                };
-                if member {
-                    heads.push((place.room, self.bus.position(place.room).seq));
-                }
-            }
-            let Some((room, _)) = heads.first().copied() else {
-                continue;
-            };
-            sim_reached!("deferred_sent");
-            let user = self.users.rooms_of(conn).find(|user| {
-                let room = RoomId::User(*user);
-                heads.iter().any(|(other, _)| *other == room)
-            });
-            let frame = entry.encode(
-                heads.iter().map(|(room, seq)| (room, *seq)),
-                user.map(|user| self.bus.unread(user)),
-            );
-            let Some(session) = self.sessions.get_mut(conn) else {
-                return;
-            };
-            // One that does not fit is dropped, as every ephemeral event of a full outbox.
-            let _ = match &entry.event().retention {
-                Retention::Ephemeral { key: Some(key) } => {
-                    session.outbox.replace_event(room, key, frame)
-                }
-                Retention::Ephemeral { key: None } | Retention::Kept => {
-                    session.outbox.push_event(frame)
-                }
-            };
+    /// From here on events come live.
+    fn caught_up(&mut self, now: Now, conn: ConnId) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.catch_up = None;
         }
+        let user = self.users.rooms_of(conn).next();
+        let tasks = self.tasks.rooms_of(conn).map(RoomId::Task);
+        let rooms = tasks.chain(user.map(RoomId::User));
+        let rooms = rooms.map(|room| (room, self.bus.position(room).seq));
+        let order = Order::Live {
+            conn,
+            rooms: rooms.collect(),
+            unread: user.map_or(0, |user| self.bus.unread(user)),
+        };
+        self.order(now, order);
     }
 }

@@ -120,7 +120,7 @@ impl Hub {
             state: self.bus.snapshot(now.wall, task),
             epoch: position.epoch,
             seq: position.seq,
-            connected: self.tasks.members(task).len(),
+            connected: self.tasks.count(task),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::era::Era;
 use crate::error::Error;
 use crate::history::{self, Plan};
 use crate::ids::{ConnId, EventId, RoomId, Seq};
+use crate::outlet::Order;
 use crate::port::{Fetch, FetchId, Fetched, StoreFailure};
 use crate::rows;
 use crate::sim_reached;
@@ -202,7 +203,7 @@ impl Hub {
             }
             match page {
                 Some(_) if catch_up.waits() => {}
-                Some(_) => self.ready(now.time, conn),
+                Some(_) => self.order(now, Order::Again { conn }),
                 None => {
                     sim_reached!("page_unreadable");
                     self.close(now, conn, CloseCode::UNAVAILABLE);
@@ -214,10 +215,10 @@ impl Hub {
     /// Whether several are in the room: what one of them missed others are likely to have missed too.
     fn is_shared(&self, room: RoomId) -> bool {
         let members = match room {
-            RoomId::Task(task) => self.tasks.members(task),
-            RoomId::User(user) => self.users.members(user),
+            RoomId::Task(task) => self.tasks.count(task),
+            RoomId::User(user) => self.users.members(user).len(),
         };
-        members.len() > 1
+        members > 1
     }
 }
 
@@ -507,6 +508,6 @@ mod tests {
         // Once, and all others come in as well.
         rows.answer(&mut hub);
         assert_eq!(hub.bus.position(UserId::new(999).into()).seq.number(), 1);
-        assert_eq!(hub.tasks.members(task()).len(), 1_000);
+        assert_eq!(hub.tasks.count(task()), 1_000);
     }
 }

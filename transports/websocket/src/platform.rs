@@ -62,6 +62,8 @@ pub enum Passes<'p> {
     Effect(&'p Effect),
     /// What a connection is written next.
     Pull(ConnId, &'p Pull),
+    /// All that waited for a connection was written to it at once.
+    Ride(ConnId, &'p [u8]),
 }
 
 /// TCP and the machine's own clocks, on one thread: the one that [blocks on](Self::block_on) it. A clone is another handle to

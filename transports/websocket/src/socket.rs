@@ -89,6 +89,11 @@ impl<S> Socket<S> {
         Poll::Ready(frames.len())
     }
 
+    /// Whether control frames wait to be written.
+    pub(crate) fn has_control(&self) -> bool {
+        !self.control.borrow().is_empty()
+    }
+
     /// The control frames that wait, to be written now.
     pub(crate) fn take_control(&self) -> Option<Vec<u8>> {
         let frames = std::mem::take(&mut *self.control.borrow_mut());

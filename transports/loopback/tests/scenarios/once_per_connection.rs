@@ -114,10 +114,10 @@ fn a_room_that_lags_behind_names_itself_only_for_what_came_through_the_other() {
         alice,
         [
             joined(task(1), 1).with("/data/recovered", true),
+            reply(join),
             event("task:started")
                 .at(task(1), 1)
                 .with("/id", through_user.id),
-            reply(join),
         ],
     );
     world.publish_to_task(task(1), &[user(7)], draft("task:completed", ()));

@@ -17,6 +17,14 @@ use crate::{Passes, Platform};
 /// Connections written before others have their turn.
 const WRITES_MAX: usize = 256;
 
+/// What became of what waits for several.
+enum Ride {
+    Whole,
+    /// So many bytes were written; all is still with the hub.
+    Part(usize),
+    Failed,
+}
+
 impl<P: Platform> Driver<P> {
     /// Writes all connections that have something, whenever there are any.
     pub(crate) async fn write_ready(self: Rc<Self>) {
@@ -53,15 +61,26 @@ impl<P: Platform> Driver<P> {
     fn write(&self, socket: &Rc<Socket<P::Stream>>, now: Now) {
         let mut state = self.state.borrow_mut();
         socket.queued.set(false);
-        let mut outgoing = match socket.blocked.take() {
+        let cx = &mut Context::from_waker(&socket.writable);
+        let blocked = socket.blocked.take();
+        let mut taken = 0;
+        if blocked.is_none() && socket.phase.get() == Phase::Open {
+            match self.write_ride(&mut state, socket, cx, now) {
+                Ride::Whole => return,
+                Ride::Part(bytes) => taken = bytes,
+                Ride::Failed => return self.fail(&mut state, socket, now),
+            }
+        }
+        let mut outgoing = match blocked {
             Some(blocked) => *blocked,
             None => std::mem::take(&mut state.outgoing),
         };
-        let cx = &mut Context::from_waker(&socket.writable);
         let mut emptied = false;
         let written = loop {
             if outgoing.is_empty() && !emptied {
                 emptied = self.pull(&mut state, socket, &mut outgoing, now);
+                // The same frames, one by one.
+                state.counters.frames_written += outgoing.advance(std::mem::take(&mut taken));
             }
             if let Some(frames) = socket.take_control() {
                 outgoing.push_control(frames);
@@ -81,10 +100,9 @@ impl<P: Platform> Driver<P> {
             }
         };
         if written.is_err() {
-            sim_reached!("write_failed");
-            state.counters.writes_failed += 1;
-            self.lose(&mut state, socket, now);
-        } else if outgoing.is_empty() {
+            return self.fail(&mut state, socket, now);
+        }
+        if outgoing.is_empty() {
             state.outgoing = outgoing;
             self.shut(&mut state, socket, cx);
         } else {
@@ -93,6 +111,45 @@ impl<P: Platform> Driver<P> {
             socket.blocked.set(Some(Box::new(outgoing)));
         }
         self.carry_out(&mut state, now);
+    }
+
+    /// Writes what waits for several connections alike, in one write and without taking it apart.
+    fn write_ride(
+        &self,
+        state: &mut State<P::Stream>,
+        socket: &Rc<Socket<P::Stream>>,
+        cx: &mut Context<'_>,
+        now: Now,
+    ) -> Ride {
+        let State { hub, counters, .. } = state;
+        let ride = hub.ride(socket.conn).filter(|_| !socket.has_control());
+        let Some((bytes, frames)) = ride else {
+            return Ride::Part(0);
+        };
+        let written = Pin::new(&mut *socket.stream.borrow_mut()).poll_write(cx, bytes);
+        counters.writes += 1;
+        match written {
+            Poll::Ready(Ok(taken)) if taken == bytes.len() => {
+                self.platform.watch(now, Passes::Ride(socket.conn, bytes));
+                counters.bytes_written += taken as u64;
+                counters.frames_written += frames;
+                hub.rode(socket.conn);
+                Ride::Whole
+            }
+            Poll::Ready(Ok(0) | Err(_)) => Ride::Failed,
+            Poll::Ready(Ok(taken)) => {
+                sim_reached!("ride_cut_short");
+                counters.bytes_written += taken as u64;
+                Ride::Part(taken)
+            }
+            Poll::Pending => Ride::Part(0),
+        }
+    }
+
+    fn fail(&self, state: &mut State<P::Stream>, socket: &Rc<Socket<P::Stream>>, now: Now) {
+        sim_reached!("write_failed");
+        state.counters.writes_failed += 1;
+        self.lose(state, socket, now);
     }
 
     /// Takes from the hub what may be in hand at once. Whether it has no more.
