@@ -20,7 +20,7 @@ pub use floor::fdatasyncs;
 pub use http::{Http, request};
 pub use message::{Message, cut, number_after};
 pub use programs::pin;
-pub use server::Server;
+pub use server::{API_KEY, Server};
 pub use sockets::Sockets;
 pub use times::Times;
 

@@ -16,8 +16,12 @@ use crate::Outcome;
 use crate::programs::pinned;
 
 const TOKEN_SECRET: &str = "the token secret of a measurement";
-/// What a back end bears.
-pub(crate) const API_KEY: &str = "the key to publish in a measurement";
+/// What a back end of a measured server bears.
+///
+/// ```
+/// assert!(fanfare_benches::API_KEY.len() >= 32);
+/// ```
+pub const API_KEY: &str = "the key to publish in a measurement";
 
 /// A server that was built beside this program. It is killed when this is dropped.
 #[derive(Debug)]

@@ -157,7 +157,8 @@ fn a_delivery_costs_one_system_call() {
         let built = cargo.args(["build", "-p", "fanfare-server"]).status();
         assert!(built.unwrap().success());
     }
-    let server = Server::at(&beside, &["--memory"]).unwrap();
+    // What goes between threads is no part of a delivery.
+    let server = Server::at(&beside, &["--memory", "--shards", "1"]).unwrap();
     let mut sockets = Sockets::new().unwrap();
     for user in 1..=MEMBERS {
         let path = format!("/v1/tasks/{TASK}/chat");

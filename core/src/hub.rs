@@ -36,7 +36,7 @@ use crate::error::Error;
 use crate::event::{Entry, Publish};
 use crate::ids::{ConnId, Pattern, RoomId, UserId};
 use crate::limits::Limits;
-use crate::outlet::{Order, Outlet, ReadWhy, Report};
+use crate::outlet::{Order, Outlet, OutletOrder, OutletReport, ReadWhy, Report};
 use crate::port::{Change, StoreFailure};
 use crate::protocol::{self};
 use crate::receipt::Receipt;
@@ -74,6 +74,9 @@ pub struct Hub {
     devices: Devices,
     sessions: Slots<Session>,
     outlet: Outlet,
+    /// For outlets of other threads, of which there are as many as this but one.
+    orders: VecDeque<(usize, OutletOrder)>,
+    outlets: usize,
     /// Whether what the outlet reported is being looked at.
     hears_reports: bool,
     bus_connections: BTreeMap<SubscriptionId, ConnId>,
@@ -100,12 +103,14 @@ impl Hub {
     fn over(limits: Limits, bus: EventBus, work: Option<Box<Work>>) -> Self {
         Self {
             bus,
-            outlet: Outlet::new(limits.clone(), 0),
+            outlet: Outlet::new(limits.clone()),
             limits,
             tasks: Watchers::default(),
             users: UserRooms::new(),
             devices: Devices::default(),
             sessions: Slots::default(),
+            orders: VecDeque::new(),
+            outlets: 1,
             hears_reports: false,
             bus_connections: BTreeMap::new(),
             deadlines: BTreeSet::new(),
@@ -170,11 +175,17 @@ impl Hub {
     }
 
     /// Takes a connection. One that can't be is told so and closed, by what the driver pulls.
-    pub fn open(&mut self, now: Now, mut open: Open) -> ConnId {
+    pub fn open(&mut self, now: Now, open: Open) -> ConnId {
+        self.open_at(now, 0, open)
+    }
+
+    /// The same for a connection that an [`Outlet`] of another thread serves, from 1 on; 0 is the hub's own.
+    pub fn open_at(&mut self, now: Now, outlet: u8, mut open: Open) -> ConnId {
         let principal = open.principal.take();
-        let conn = self.outlet.open(now.time);
-        self.sessions
-            .insert(conn, Session::new(now.time, open, &self.limits));
+        let session = Session::new(now.time, open, &self.limits);
+        let conn = self.sessions.insert(outlet, session);
+        self.outlets = self.outlets.max(conn.outlet() + 1);
+        self.order(now, Order::Open { conn });
         if self.draining.is_some() {
             sim_reached!("open_while_draining");
             self.close(now, conn, CloseCode::DRAINING);
@@ -240,6 +251,7 @@ impl Hub {
             Input::Query { ticket, query } => self.run(now, Job::Query { ticket, query }),
             Input::Committed(result) => self.committed(now, result),
             Input::Fetched { id, result } => self.fetched(now, id, result),
+            Input::Report(OutletReport(report)) => self.hear(now, report),
             Input::Tick => self.tick(now),
         }
         self.see_to_the_store(now);
@@ -346,8 +358,21 @@ impl Hub {
 
     /// Has an outlet do something, and takes in what follows from it.
     fn order(&mut self, now: Now, order: Order) {
+        let outlet = order.conn().map_or(0, ConnId::outlet);
+        self.order_to(now, outlet, order);
+    }
+
+    fn order_to(&mut self, now: Now, outlet: usize, order: Order) {
+        if outlet > 0 {
+            return self.orders.push_back((outlet, OutletOrder(order)));
+        }
         self.outlet.take(now, order);
         self.hear_reports(now);
+    }
+
+    /// What an [`Outlet`] of another thread is to do next, and its number.
+    pub fn poll_order(&mut self) -> Option<(usize, OutletOrder)> {
+        self.orders.pop_front()
     }
 
     fn hear_reports(&mut self, now: Now) {
@@ -355,23 +380,33 @@ impl Hub {
         if std::mem::replace(&mut self.hears_reports, true) {
             return;
         }
-        while let Some(report) = self.outlet.report() {
-            match report {
-                Report::Behind { conn, index } => self.falls_behind(now, conn, index),
-                Report::Missed { conn, first } => {
-                    let session = self.sessions.get_mut(conn);
-                    let catch_up = session.and_then(|session| session.catch_up.as_mut());
-                    if let Some(catch_up) = catch_up {
-                        first
-                            .iter()
-                            .for_each(|(room, first)| catch_up.rewind(*room, first));
-                    }
-                }
-                Report::Failing { conn, code } => self.close(now, conn, code),
-                Report::Gone { conn } => self.forget(now, conn),
-            }
+        while let Some(OutletReport(report)) = self.outlet.report() {
+            self.hear(now, report);
         }
         self.hears_reports = false;
+    }
+
+    fn hear(&mut self, now: Now, report: Report) {
+        match report {
+            Report::Message { conn, text } => self.message(now, conn, &text),
+            Report::Ping { conn } => {
+                self.ping(now, conn);
+                self.order(now, Order::Handled { conn });
+            }
+            Report::Asks { conn } => self.read_for(now, conn),
+            Report::Behind { conn, index } => self.falls_behind(now, conn, index),
+            Report::Missed { conn, first } => {
+                let session = self.sessions.get_mut(conn);
+                let catch_up = session.and_then(|session| session.catch_up.as_mut());
+                if let Some(catch_up) = catch_up {
+                    first
+                        .iter()
+                        .for_each(|(room, first)| catch_up.rewind(*room, first));
+                }
+            }
+            Report::Failing { conn, code } => self.close(now, conn, code),
+            Report::Gone { conn } => self.forget(now, conn),
+        }
     }
 
     fn tick(&mut self, now: Now) {

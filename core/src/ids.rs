@@ -220,8 +220,9 @@ impl ConnId {
         (self.generation & !count) | (self.generation.wrapping_add(1) & count)
     }
 
-    /// The outlet that serves it.
-    pub(crate) const fn outlet(self) -> usize {
+    /// The number of the outlet that serves it: 0 is the hub's own.
+    #[must_use]
+    pub const fn outlet(self) -> usize {
         (self.generation >> Self::OUTLET_SHIFT) as usize
     }
 

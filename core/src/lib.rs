@@ -89,6 +89,7 @@ pub use ids::{
 pub use inbox::KnownDevice;
 pub use lifecycle::{Status, TaskEvent};
 pub use limits::Limits;
+pub use outlet::{Outlet, OutletOrder, OutletReport};
 pub use payload::{JSON_DEPTH_MAX, Payload};
 pub use port::{Change, Fetch, FetchId, Fetched, StoreFailure, Table};
 pub use protocol::Token;

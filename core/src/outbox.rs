@@ -76,6 +76,15 @@ impl Outbox {
         self.push(frame, None, self.bytes_max.saturating_add(RESERVE_BYTES))
     }
 
+    /// Takes what was asked for when nothing waited: it has bounds of its own.
+    pub(crate) fn push_read(&mut self, frame: Frame) {
+        self.bytes += frame.wire().len() + ITEM_COST;
+        self.items.push_back(Item {
+            frame,
+            replaceable: None,
+        });
+    }
+
     fn push(
         &mut self,
         frame: Frame,

@@ -12,12 +12,13 @@ mod tests;
 mod turn;
 
 pub(crate) use order::{Direct, Order, ReadWhy, Report, Told};
+pub use order::{OutletOrder, OutletReport};
 pub(crate) use pull::Pulled;
 
 use crate::close::CloseCode;
 use crate::frame::Frame;
 use crate::heartbeat::Heartbeat;
-use crate::hub::Effect;
+use crate::hub::{Effect, Held, Input};
 use crate::ids::{ConnId, Position, RoomId, TaskId};
 use crate::limits::Limits;
 use crate::lookup::Lookup;
@@ -54,13 +55,36 @@ struct Watchers {
     turn: Option<u32>,
 }
 
+/// Messages and pings of a connection that the hub may not have looked at yet.
+const UNHANDLED_MAX: u8 = 2;
+
+/// The connections of one thread, where a hub has several: what waits for them, and whether they are there. Orders of the hub go
+/// in, reports to it come out, each in their order; between them any time may pass.
+///
+/// ```
+/// use fanfare_core::{Claims, Effect, Endpoint, Hub, Input, Limits, Now, Open, Outlet, Principal, Pull, TaskGrant, UserId};
+/// let now = Now::default();
+/// let mut hub = Hub::new(Limits::default(), [0; 32]);
+/// let mut outlet = Outlet::new(Limits::default());
+/// let claims = Claims::new(UserId::new(7), 1, TaskGrant::All);
+/// let principal = Principal::new(claims, now.wall).ok();
+/// let conn = hub.open_at(now, 1, Open { principal, ..Open::new(Endpoint::Notifications) });
+/// while let Some((1, order)) = hub.poll_order() {
+///     outlet.obey(now, order);
+/// }
+/// while let Some(report) = outlet.report() {
+///     hub.handle(now, Input::Report(report));
+/// }
+/// assert_eq!(outlet.poll(), Some(Effect::Ready(conn)));
+/// let Pull::Frame(welcome) = outlet.pull(now, conn) else { panic!() };
+/// assert!(welcome.text().starts_with(r#"{"type":"system:welcome""#));
+/// ```
 #[derive(Debug)]
-pub(crate) struct Outlet {
+pub struct Outlet {
     limits: Limits,
-    number: u8,
     hot: Vec<Hot>,
     lines: Vec<Option<Line>>,
-    free: Vec<u32>,
+    connections: usize,
     tasks: Lookup<TaskId, Watchers>,
     turns: Turns,
     deadlines: BTreeSet<(Time, ConnId)>,
@@ -70,14 +94,14 @@ pub(crate) struct Outlet {
 }
 
 impl Outlet {
-    /// One without connections; `number` tells it from the others of a hub.
-    pub(crate) fn new(limits: Limits, number: u8) -> Self {
+    /// One without connections.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            number,
             hot: Vec::new(),
             lines: Vec::new(),
-            free: Vec::new(),
+            connections: 0,
             tasks: Lookup::default(),
             turns: Turns::default(),
             deadlines: BTreeSet::new(),
@@ -87,33 +111,33 @@ impl Outlet {
         }
     }
 
-    /// Takes a connection, which the hub is to be told of.
-    pub(crate) fn open(&mut self, now: Time) -> ConnId {
-        let line = Line::new(now, &self.limits);
-        let slot = self.free.pop().unwrap_or_else(|| {
-            self.hot.push(Hot {
-                generation: ConnId::first_generation(self.number),
+    /// Begins to serve a connection.
+    fn open(&mut self, now: Time, conn: ConnId) {
+        let slot = conn.slot();
+        if self.lines.len() <= slot {
+            self.lines.resize_with(slot + 1, || None);
+            let nobody = Hot {
+                generation: 0,
                 turn: None,
                 may_ride: false,
-            });
-            self.lines.push(None);
-            #[expect(
-                clippy::expect_used,
-                reason = "four milliards of connections don't fit into memory"
-            )]
-            u32::try_from(self.lines.len() - 1).expect("fewer than 2^32 connections")
-        });
-        if let Some(place) = self.lines.get_mut(slot as usize) {
-            *place = Some(line);
+            };
+            self.hot.resize(slot + 1, nobody);
         }
-        let hot = self.hot.get_mut(slot as usize);
-        let generation = hot.map_or(0, |hot| {
+        let line = Line::new(now, &self.limits);
+        if let (Some(place), Some(hot)) = (self.lines.get_mut(slot), self.hot.get_mut(slot)) {
+            assert!(place.is_none(), "a slot is free before it is used again");
+            *place = Some(line);
+            hot.generation = conn.generation();
             hot.may_ride = true;
-            hot.generation
-        });
-        let conn = ConnId::new(slot, generation);
+            self.connections += 1;
+        }
         self.reschedule(now, conn);
-        conn
+    }
+
+    /// Whether it serves this connection.
+    #[must_use]
+    pub fn serves(&self, conn: ConnId) -> bool {
+        self.get(conn).is_some()
     }
 
     /// The other side is there.
@@ -133,9 +157,79 @@ impl Outlet {
         }
     }
 
+    /// The bounds that it keeps.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Takes what happened to one of its connections, or that time passed. Any other input is the hub's, and does nothing here.
+    pub fn handle(&mut self, now: Now, input: Input) {
+        match input {
+            Input::Message { conn, text } => {
+                self.heard(now, conn);
+                // What comes after the goodbye is of no interest to the hub either.
+                if let Some(line) = self.line(conn).filter(|line| line.is_served()) {
+                    line.unhandled = line.unhandled.saturating_add(1);
+                    self.reports.push_back(Report::Message { conn, text });
+                }
+            }
+            Input::Ping { conn } => {
+                self.heard(now, conn);
+                if let Some(line) = self.line(conn).filter(|line| line.is_served()) {
+                    line.unhandled = line.unhandled.saturating_add(1);
+                    self.reports.push_back(Report::Ping { conn });
+                }
+            }
+            Input::Pong { conn } => self.heard(now, conn),
+            Input::Fault { conn, fault } => self.fail(conn, fault.close_code()),
+            Input::Closed { conn } => self.closed(conn),
+            Input::Tick => self.tick(now),
+            Input::Verified { .. }
+            | Input::Publish { .. }
+            | Input::Disconnect { .. }
+            | Input::Drain
+            | Input::Query { .. }
+            | Input::Committed(_)
+            | Input::Fetched { .. }
+            | Input::Report(_) => {}
+        }
+    }
+
+    /// As [`Hub::is_busy`](crate::Hub::is_busy); also while the hub is to close the connection and has not said how.
+    #[must_use]
+    pub fn is_busy(&self, conn: ConnId) -> bool {
+        let line = self.get(conn);
+        line.is_some_and(|line| match line.mode {
+            Mode::Failing => true,
+            Mode::Leaving { .. } => false,
+            Mode::Live | Mode::Behind(_) | Mode::Reading(_) => line.unhandled >= UNHANDLED_MAX,
+        })
+    }
+
+    /// What it holds. O(connections).
+    #[must_use]
+    pub fn held(&self) -> Held {
+        let none = Held {
+            connections: self.connections,
+            ..Held::default()
+        };
+        self.all_waiting_bytes().fold(none, |held, bytes| Held {
+            outbox_bytes: held.outbox_bytes + bytes,
+            outbox_bytes_max: held.outbox_bytes_max.max(bytes),
+            ..held
+        })
+    }
+
+    /// Does what the hub wants.
+    pub fn obey(&mut self, now: Now, order: OutletOrder) {
+        self.take(now, order.0);
+    }
+
     /// Does what the hub wants.
     pub(crate) fn take(&mut self, now: Now, order: Order) {
         match order {
+            Order::Open { conn } => self.open(now.time, conn),
             Order::Enter { task, conn } => {
                 let watchers = self.tasks.entry_or_insert_with(task, Watchers::default);
                 watchers.members.push(conn);
@@ -163,8 +257,15 @@ impl Outlet {
             }
             Order::Read { conn, why } => self.read(now, conn, why),
             Order::Again { conn } => {
-                if self.get(conn).is_some_and(Line::is_reading) {
+                if let Some(Mode::Reading(reading)) = self.line(conn).map(|line| &mut line.mode) {
+                    reading.asked = false;
                     self.ready(now.time, conn);
+                }
+            }
+            Order::More { conn, frames, ends } => self.more(now, conn, frames, ends),
+            Order::Handled { conn } => {
+                if let Some(line) = self.line(conn) {
+                    line.unhandled = line.unhandled.saturating_sub(1);
                 }
             }
             Order::Live {
@@ -182,18 +283,19 @@ impl Outlet {
     }
 
     /// What the hub has to know next.
-    pub(crate) fn report(&mut self) -> Option<Report> {
-        self.reports.pop_front()
+    pub fn report(&mut self) -> Option<OutletReport> {
+        self.reports.pop_front().map(OutletReport)
     }
 
     /// What the driver has to do next.
-    pub(crate) fn poll(&mut self) -> Option<Effect> {
+    pub fn poll(&mut self) -> Option<Effect> {
         let dropped = self.dropped.pop_front().map(Effect::Drop);
         dropped.or_else(|| self.ready.pop_front().map(Effect::Ready))
     }
 
-    /// When [`Outlet::tick`] is due.
-    pub(crate) fn next_deadline(&self) -> Option<Time> {
+    /// When [`Input::Tick`] is due. An earlier one does nothing.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
         self.deadlines.first().map(|(time, _)| *time)
     }
 
@@ -226,7 +328,8 @@ impl Outlet {
     }
 
     /// Bytes that wait for a connection.
-    pub(crate) fn waiting_bytes(&self, conn: ConnId) -> usize {
+    #[must_use]
+    pub fn waiting_bytes(&self, conn: ConnId) -> usize {
         let Some(line) = self.get(conn) else { return 0 };
         line.outbox.bytes() + self.riding_bytes(conn.slot())
     }
@@ -285,7 +388,7 @@ impl Outlet {
             hot.generation = conn.next_generation();
             hot.may_ride = false;
         }
-        self.free.push(conn.number());
+        self.connections -= 1;
         true
     }
 
@@ -312,7 +415,10 @@ impl Outlet {
             (Mode::Live, _) => line.mode = Mode::Reading(Box::default()),
             (Mode::Behind(behind), ReadWhy::IsBehind) => {
                 let Behind { missed, deferred } = std::mem::take(&mut **behind);
-                line.mode = Mode::Reading(Box::new(Reading { deferred }));
+                line.mode = Mode::Reading(Box::new(Reading {
+                    asked: false,
+                    deferred,
+                }));
                 self.reports.push_back(Report::Missed {
                     conn,
                     first: missed,
@@ -324,6 +430,19 @@ impl Outlet {
             (Mode::Failing | Mode::Leaving { .. }, _) => return,
         }
         self.end_ride(conn);
+        self.ready(now.time, conn);
+    }
+
+    /// What the log has next. One that reads no longer has left what it read.
+    fn more(&mut self, now: Now, conn: ConnId, frames: Vec<Frame>, ends: bool) {
+        let Some(line) = self.line(conn) else { return };
+        let Mode::Reading(reading) = &mut line.mode else {
+            return;
+        };
+        reading.asked = ends;
+        frames
+            .into_iter()
+            .for_each(|frame| line.outbox.push_read(frame));
         self.ready(now.time, conn);
     }
 

@@ -12,6 +12,7 @@ mod relaxed;
 mod run;
 mod secrets;
 mod settings;
+mod shards;
 mod signals;
 mod sources;
 mod storage;

@@ -19,6 +19,7 @@ use crate::open_files;
 use crate::relaxed;
 use crate::secrets::{self, SecretError, Secrets};
 use crate::settings::Config;
+use crate::shards::{self, Outlets};
 use crate::signals::Endings;
 use crate::sources::{ConfigError, Sources};
 use crate::storage::{Disk, OpenError};
@@ -42,6 +43,8 @@ pub(crate) enum StartError {
     Random(getrandom::Error),
     #[error("can't watch sockets: {0}")]
     Sockets(io::Error),
+    #[error("can't begin the threads of {shards} shards: {source}; choose fewer with --shards")]
+    Threads { shards: u8, source: io::Error },
     #[error("can't watch for signals: {0}")]
     Signals(io::Error),
     #[error(transparent)]
@@ -128,12 +131,15 @@ fn serve(
         restored.map_err(|failure| disk.unwritable(failure))?;
         (shard, Some(disk))
     };
+    let shards = config.shards.unwrap_or_else(shards::cores);
+    let outlets = Outlets::start(&shard, shards - 1, native.clock(), config.socket);
+    let outlets = outlets.map_err(|source| StartError::Threads { shards, source })?;
     let listener = Listener::bind(config.listen.address, config.listener)?;
     let open_files = open_files::raise_limit();
     let mut endings = Endings::watch().map_err(StartError::Signals)?;
     let address = listener.local_addr();
     announce(config, address, &credentials, secrets, shard.now().wall)?;
-    tracing::info!(%address, open_files, "listening");
+    tracing::info!(%address, open_files, shards, "listening");
     let options = ApiOptions {
         origins: config.allowed_origins.clone(),
         body_bytes: config.limits.data_bytes,
@@ -150,7 +156,7 @@ fn serve(
     // As tasks: a future beside the executor is polled whenever a task wakes it, and would try an accept and a read each
     // time.
     let serving = listener.serve(shard.clone(), api);
-    let _serving = executor.spawn(serving.map_err(StartError::Sockets)?);
+    let serving = executor.spawn(serving.map_err(StartError::Sockets)?);
     let drain_ms = config.drain_timeout_ms;
     let ending = executor.spawn(async move {
         let signal = endings.next().await;
@@ -181,6 +187,8 @@ fn serve(
         code
     });
     let code = native.block_on(&executor, ending);
+    drop((serving, executor));
+    outlets.join();
     Ok(ExitCode::from(code))
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     pub(crate) listen: Listen,
     pub(crate) config: Option<PathBuf>,
     pub(crate) dev: bool,
+    /// None for as many as there are cores.
+    pub(crate) shards: Option<u8>,
     pub(crate) data: PathBuf,
     pub(crate) memory: bool,
     pub(crate) durability: Durability,
@@ -59,6 +61,7 @@ impl Default for Config {
             },
             config: None,
             dev: false,
+            shards: None,
             data: PathBuf::from("./fanfare-data"),
             memory: false,
             durability: Durability::Immediate,
@@ -164,6 +167,7 @@ enum Field {
     Durability(fn(&mut Config) -> &mut Durability),
     Listen(fn(&mut Config) -> &mut Listen),
     LogFormat(fn(&mut Config) -> &mut LogFormat),
+    Shards(fn(&mut Config) -> &mut Option<u8>),
     /// Milliseconds.
     Time(fn(&mut Config) -> &mut u64),
     Bytes(fn(&mut Config) -> &mut usize),
@@ -195,6 +199,7 @@ pub(crate) static SETTINGS: &[Setting] = &[
     setting("listen", Group::Server, Field::Listen(|c| &mut c.listen), "Address and port to listen on; port 0 takes a free one"),
     setting(CONFIG, Group::Server, Field::Path(|c| &mut c.config), "TOML file with settings; not a key of that file itself"),
     setting("dev", Group::Server, Field::Switch(|c| &mut c.dev), "For trying out: makes secrets up and prints them, serves the demo page, listens on loopback only"),
+    setting("shards", Group::Server, Field::Shards(|c| &mut c.shards), "Threads that serve WebSockets, at most 255; auto: as many as there are cores"),
     setting("drain-timeout", Group::Server, Field::Time(|c| &mut c.drain_timeout_ms), "How long clients may take to leave after SIGINT or SIGTERM"),
     setting("log", Group::Server, Field::Filter(|c| &mut c.log), "What is logged: a level (error, warn, info, debug, trace, off), or `target=level` pairs with commas"),
     setting("log-format", Group::Server, Field::LogFormat(|c| &mut c.log_format), "text, json, or auto: text on a terminal, JSON otherwise; to standard error"),
@@ -276,7 +281,7 @@ impl Setting {
             Field::LogFormat(_) => "FORMAT",
             Field::Time(_) => "TIME",
             Field::Bytes(_) => "SIZE",
-            Field::Count(_) | Field::Rate(_) => "NUMBER",
+            Field::Count(_) | Field::Rate(_) | Field::Shards(_) => "NUMBER",
         })
     }
 
@@ -287,7 +292,7 @@ impl Setting {
             Field::Switch(_) | Field::Name(_) | Field::Origins(_) | Field::Path(_) => None,
             Field::Filter(at) => Some(at(config).clone()),
             Field::Listen(at) => Some(at(config).text.clone()),
-            Field::LogFormat(_) => Some("auto".to_owned()),
+            Field::LogFormat(_) | Field::Shards(_) => Some("auto".to_owned()),
             Field::Folder(at) => Some(at(config).display().to_string()),
             Field::Durability(_) => Some("immediate".to_owned()),
             Field::Time(at) => {
@@ -314,6 +319,7 @@ impl Setting {
             Field::Durability(at) => *at(config) = durability(text)?,
             Field::Listen(at) => *at(config) = listen(text)?,
             Field::LogFormat(at) => *at(config) = log_format(text)?,
+            Field::Shards(at) => *at(config) = shards(text)?,
             Field::Time(at) => *at(config) = milliseconds(text)?,
             Field::Bytes(at) => *at(config) = size(text)?,
             Field::Count(at) => *at(config) = count(text)?,
@@ -321,6 +327,16 @@ impl Setting {
         }
         Ok(())
     }
+}
+
+fn shards(text: &str) -> Result<Option<u8>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number
+        .map(Some)
+        .ok_or_else(|| "expected a number from 1 to 255, or auto".to_owned())
 }
 
 fn switch(text: &str) -> Result<bool, String> {

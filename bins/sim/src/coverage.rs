@@ -124,7 +124,7 @@ mod tests {
         let all = missing(&marks, &tally);
         assert!(
             all.iter()
-                .any(|it| it.starts_with("mark falls_behind, core/src/hub/fan_out.rs:"))
+                .any(|it| it.starts_with("mark falls_behind, core/src/outlet/deliver.rs:"))
         );
         assert!(
             all.iter()

@@ -120,6 +120,9 @@ fn describe(passes: Passes<'_>) -> String {
         Passes::Pull(conn, pull) => {
             let _ = write!(text, "out to {conn}: {pull:?}");
         }
+        Passes::Order(order) => {
+            let _ = write!(text, "to an outlet {order:?}");
+        }
         Passes::Ride(conn, bytes) => {
             let _ = write!(text, "out to {conn}: {}", String::from_utf8_lossy(bytes));
         }

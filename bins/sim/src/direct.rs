@@ -66,7 +66,8 @@ impl Ports {
             | Passes::Input(_)
             | Passes::Effect(_)
             | Passes::Pull(..)
-            | Passes::Ride(..) => {}
+            | Passes::Ride(..)
+            | Passes::Order(_) => {}
         }
     }
 }

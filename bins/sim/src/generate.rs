@@ -8,6 +8,7 @@ use crate::bunch::bunch;
 use crate::disk;
 use crate::garble::Garble;
 use crate::listener;
+use crate::outlets;
 use crate::plan::{
     Bounds, Device, Endpoint, FORMAT, Fault, Kind, Network, Plan, Setting, Since, Step, Target,
     Timed, Token,
@@ -66,6 +67,7 @@ pub(crate) fn generate(seed: u64) -> Plan {
         apart::limits(seed, &mut world);
     }
     shipped::choose(seed, &mut world);
+    outlets::choose(seed, &mut world);
     if crowd.is_none() {
         listener::choose(seed, &mut world, &mut steps);
         apart::steps(seed, &world, &mut steps);
@@ -153,6 +155,7 @@ fn setting(random: &mut Rng) -> Setting {
         devices,
         network: network(random),
         direct: random.bool(),
+        outlets: 0,
         rolls: random.u8(..3) == 0,
         store: None,
         listeners: Vec::new(),

@@ -8,12 +8,13 @@ use fanfare_core::{Endpoint, Held, Hub, Limits, Now, Open, Time, Wall};
 use fanfare_loopback::{Stream, Timeline, WallClock};
 use fanfare_store::HubLog;
 use fanfare_websocket::{
-    Api, ApiKey, ApiOptions, Credentials, ListenerLimits, Passes, Platform, Shard, SocketLimits,
-    TokenKey, serve,
+    Api, ApiKey, ApiOptions, Credentials, ListenerLimits, OutletShard, Passes, Platform, Shard,
+    SocketLimits, TokenKey, serve,
 };
 use smol::LocalExecutor;
 
 use crate::direct::{self, Ports, Said};
+use crate::outlets::Turns;
 use crate::plan::Bounds;
 use crate::storage::{Kept, Machine, Unopened, Writing};
 use crate::wire::Frame;
@@ -37,6 +38,7 @@ pub(crate) struct Clocks {
     shown: Cell<Wall>,
     witness: Option<Witness>,
     ports: Rc<Ports>,
+    turns: Turns,
 }
 
 /// Sees everything that passes between a server's shard and its hub.
@@ -44,6 +46,15 @@ pub(crate) type Witness = Rc<dyn Fn(Time, Passes<'_>)>;
 
 impl Platform for Clocks {
     type Stream = Stream;
+    type Parcel = Stream;
+
+    fn send_off(&self, stream: Stream) -> Stream {
+        stream
+    }
+
+    fn take_in(&self, parcel: Stream) -> std::io::Result<Stream> {
+        Ok(parcel)
+    }
 
     fn now(&self) -> Now {
         let now = self.timeline.now();
@@ -57,6 +68,14 @@ impl Platform for Clocks {
 
     fn sleep_until(&self, at: Time) -> impl Future<Output = ()> {
         self.timeline.sleep_until(self.started.plus(at.as_millis()))
+    }
+
+    async fn crossing(&self) {
+        let late = self.turns.next();
+        if late > 0 {
+            let at = self.timeline.now().plus(late);
+            self.timeline.sleep_until(at).await;
+        }
     }
 
     fn watch(&self, _now: Now, passes: Passes<'_>) {
@@ -83,6 +102,7 @@ struct Serving {
     api: Rc<Api<Clocks>>,
     /// Of connections without bytes.
     ports: Rc<Ports>,
+    outlets: Vec<OutletShard<Clocks>>,
     credentials: Credentials,
 }
 
@@ -100,6 +120,7 @@ pub(crate) struct Start<'w> {
     pub(crate) wall: &'w Rc<Cell<WallClock>>,
     pub(crate) seed: [u8; 32],
     pub(crate) bounds: &'w Bounds,
+    pub(crate) outlets: u8,
     pub(crate) witness: Option<Witness>,
     pub(crate) credentials: Credentials,
 }
@@ -117,8 +138,9 @@ impl Start<'_> {
         }
     }
 
-    fn clocks(&self, ports: &Rc<Ports>) -> Clocks {
+    fn clocks(&self, ports: &Rc<Ports>, turns: &Turns) -> Clocks {
         Clocks {
+            turns: turns.clone(),
             timeline: self.timeline.clone(),
             started: self.timeline.now(),
             machine: Rc::clone(self.wall),
@@ -134,9 +156,13 @@ impl Start<'_> {
         let hub = Hub::new(self.limits(), self.seed);
         let verify = verify(self.credentials.clone());
         let ports = Ports::new(self.timeline, self.witness.clone());
-        let (clocks, limits) = (self.clocks(&ports), SocketLimits::default());
-        let shard = Shard::new(hub, clocks, limits, verify, &executor);
-        let serving = OnceCell::from(Serving::new(shard, self.credentials, ports));
+        let turns = Turns::new(self.seed);
+        let clocks = || self.clocks(&ports, &turns);
+        let shard = Shard::new(hub, clocks(), SocketLimits::default(), verify, &executor);
+        let outlets = (0..self.outlets).map(|_| clocks()).collect();
+        let outlets = begin(&shard, outlets, &executor);
+        let serving = Serving::new(shard, outlets, self.credentials, ports);
+        let serving = OnceCell::from(serving);
         Server {
             timeline: self.timeline.clone(),
             executor,
@@ -156,7 +182,10 @@ impl Start<'_> {
         let executor = Rc::new(LocalExecutor::new());
         let serving = Rc::new(OnceCell::new());
         let ports = Ports::new(self.timeline, self.witness.clone());
-        let (limits, clocks, seed) = (self.limits(), self.clocks(&ports), self.seed);
+        let (limits, seed, turns) = (self.limits(), self.seed, Turns::new(self.seed));
+        let clocks = self.clocks(&ports, &turns);
+        let apart = (0..self.outlets).map(|_| self.clocks(&ports, &turns));
+        let apart: Vec<Clocks> = apart.collect();
         let timeline = self.timeline.clone();
         let clock = timeline.clone();
         let (own, place) = (Rc::downgrade(&executor), Rc::clone(&serving));
@@ -172,16 +201,18 @@ impl Start<'_> {
             machine.recalled();
             let rows = storage.meta().await.map_err(|error| error.to_string())?;
             let hub = Hub::restore(limits, seed, &rows).map_err(|error| error.to_string())?;
-            let shard = {
+            let (shard, outlets) = {
                 let executor = own.upgrade().ok_or("it is gone")?;
                 let storage = Kept::new(storage, &machine);
                 let limits = SocketLimits::default();
-                Shard::with_storage(hub, storage, clocks, limits, verify, &executor)
+                let shard = Shard::with_storage(hub, storage, clocks, limits, verify, &executor);
+                let outlets = begin(&shard, apart, &executor);
+                (shard, outlets)
             };
             let restored = shard.restored().await;
             restored.map_err(|failure| format!("the first commit: {failure:?}"))?;
             // Nobody else sets it.
-            let _ = place.set(Serving::new(shard, credentials, ports));
+            let _ = place.set(Serving::new(shard, outlets, credentials, ports));
             Ok(())
         };
         executor.spawn(async move { started(start.await) }).detach();
@@ -195,6 +226,25 @@ impl Start<'_> {
     }
 }
 
+/// Begins an outlet by each of these clocks.
+fn begin(
+    shard: &Shard<Clocks>,
+    clocks: Vec<Clocks>,
+    executor: &Rc<LocalExecutor<'static>>,
+) -> Vec<OutletShard<Clocks>> {
+    let begin = |clocks| {
+        // A plan has a few.
+        let link = shard.add_outlet().ok()?;
+        Some(OutletShard::new(
+            link,
+            clocks,
+            SocketLimits::default(),
+            executor,
+        ))
+    };
+    clocks.into_iter().filter_map(begin).collect()
+}
+
 fn verify(
     known: Credentials,
 ) -> impl Fn(&fanfare_core::Token, Now) -> Result<fanfare_core::Principal, fanfare_core::AuthError>
@@ -203,12 +253,18 @@ fn verify(
 }
 
 impl Serving {
-    fn new(shard: Shard<Clocks>, credentials: Credentials, ports: Rc<Ports>) -> Self {
+    fn new(
+        shard: Shard<Clocks>,
+        outlets: Vec<OutletShard<Clocks>>,
+        credentials: Credentials,
+        ports: Rc<Ports>,
+    ) -> Self {
         let api = Api::new(shard.clone(), credentials.clone(), ApiOptions::default());
         Self {
             shard,
             api: Rc::new(api),
             ports,
+            outlets,
             credentials,
         }
     }
@@ -255,8 +311,17 @@ impl Server {
 
     /// What its hub holds.
     pub(crate) fn held(&self) -> Held {
-        let serving = self.serving.get();
-        serving.map_or_else(Held::default, |it| it.shard.with_hub(|hub, _| hub.held()))
+        let Some(Serving { shard, outlets, .. }) = self.serving.get() else {
+            return Held::default();
+        };
+        let hub = shard.with_hub(|hub, _| hub.held());
+        let outlets = outlets.iter().map(OutletShard::held);
+        outlets.fold(hub, |all, held| Held {
+            connections: all.connections + held.connections,
+            outbox_bytes: all.outbox_bytes + held.outbox_bytes,
+            outbox_bytes_max: all.outbox_bytes_max.max(held.outbox_bytes_max),
+            ..all
+        })
     }
 
     /// Does a piece of work. Whether there was any.

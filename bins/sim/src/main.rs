@@ -25,6 +25,7 @@ mod mutants;
 mod names;
 mod net;
 mod oracle;
+mod outlets;
 mod outside;
 mod panics;
 mod picture;

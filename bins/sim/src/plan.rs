@@ -41,6 +41,9 @@ pub(crate) struct Setting {
     /// Whether devices are connected without bytes: frames come as they leave the hub.
     #[serde(default, skip_serializing_if = "is_false")]
     pub(crate) direct: bool,
+    /// Threads beside the hub's that serve connections over byte streams.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) outlets: u8,
     /// Where the server keeps what it is told; none: in memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) store: Option<Keeping>,
@@ -55,6 +58,11 @@ pub(crate) struct Setting {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 pub(crate) const fn is_false(it: &bool) -> bool {
     !*it
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(it: &u8) -> bool {
+    *it == 0
 }
 
 /// What of a server outlives it.

@@ -221,8 +221,9 @@ impl Shrinker<'_> {
 
     /// A network and bounds that explain nothing, if they have nothing to do with it.
     fn world(&mut self) {
-        let changes: [&dyn Fn(&mut Plan); 10] = [
+        let changes: [&dyn Fn(&mut Plan); 11] = [
             &|plan| plan.world.direct = true,
+            &|plan| plan.world.outlets = 0,
             &|plan| plan.world.rolls = false,
             &|plan| {
                 let devices = plan.world.devices.iter_mut();

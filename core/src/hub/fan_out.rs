@@ -29,25 +29,30 @@ impl Hub {
         if is_deletion && let Some((task, place)) = task {
             self.stop_readers(now, task, place);
         }
-        let direct = self.direct(entry, task, users);
-        let both = direct.iter().filter(|direct| direct.watches_task).count();
-        // Who reads one of two rooms gets a task's last event through the other.
-        let has_others = |task| is_deletion || self.tasks.count(task) > both;
-        let of_task = task.filter(|(task, _)| has_others(*task));
-        let of_task = of_task.map(|(task, place)| {
-            (
-                task,
-                entry.encode([(&place.room, place.seq)].into_iter(), None),
-            )
-        });
-        if of_task.is_some() || !direct.is_empty() {
-            let told = Told {
-                entry: Arc::clone(entry),
-                is_deletion,
-                task: of_task,
-                direct,
-            };
-            self.order(now, Order::Told(told));
+        let mut direct = self.direct(entry, task, users);
+        let mut frame = None;
+        for outlet in 0..self.outlets {
+            let end = direct.partition_point(|direct| direct.conn.outlet() <= outlet);
+            let direct: Vec<Direct> = direct.drain(..end).collect();
+            let both = direct.iter().filter(|direct| direct.watches_task).count();
+            let others = |task| self.tasks.count_in(outlet, task) - both;
+            // Who reads one of two rooms gets a task's last event through the other.
+            let is_told = |task| others(task) > 0 || (is_deletion && both > 0);
+            let of_task = task
+                .filter(|(task, _)| is_told(*task))
+                .map(|(task, place)| {
+                    let encode = || entry.encode([(&place.room, place.seq)], None);
+                    (task, frame.get_or_insert_with(encode).clone())
+                });
+            if of_task.is_some() || !direct.is_empty() {
+                let told = Told {
+                    entry: Arc::clone(entry),
+                    is_deletion,
+                    task: of_task,
+                    direct,
+                };
+                self.order_to(now, outlet, Order::Told(told));
+            }
         }
         if let Some((task, _)) = task.filter(|_| is_deletion) {
             for conn in self.tasks.members(task) {
@@ -60,7 +65,7 @@ impl Hub {
         }
     }
 
-    /// Who gets an entry through a user's room, in the order of their numbers. All that are in the same of its rooms share
+    /// Who gets an entry through a user's room, outlet by outlet in the order of their numbers. All that are in the same of its rooms share
     /// one frame.
     fn direct(
         &self,
@@ -106,7 +111,7 @@ impl Hub {
                     .for_each(|conn| add(*conn, false));
             }
         }
-        direct.sort_unstable_by_key(|direct| direct.conn);
+        direct.sort_unstable_by_key(|direct| (direct.conn.outlet(), direct.conn));
         direct
     }
 

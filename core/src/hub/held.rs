@@ -22,15 +22,12 @@ pub struct Held {
 }
 
 impl Hub {
-    /// What it holds. O(connections).
+    /// What it holds, of connections those of its own thread. O(connections).
     #[must_use]
     pub fn held(&self) -> Held {
-        let outboxes = || self.outlet.all_waiting_bytes();
         Held {
-            connections: self.sessions.len(),
-            outbox_bytes: outboxes().sum(),
-            outbox_bytes_max: outboxes().max().unwrap_or_default(),
             log_bytes: self.bus.log_bytes(),
+            ..self.outlet.held()
         }
     }
 }

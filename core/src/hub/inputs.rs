@@ -5,6 +5,7 @@ use crate::auth::{AuthError, Principal};
 use crate::close::CloseCode;
 use crate::event::Publish;
 use crate::ids::{ConnId, UserId};
+use crate::outlet::OutletReport;
 use crate::port::{FetchId, Fetched, StoreFailure};
 
 /// A number by which a driver knows the answer to its publish.
@@ -126,6 +127,8 @@ pub enum Input {
         /// What each of its fetches found, in their order.
         result: Result<Vec<Fetched>, StoreFailure>,
     },
+    /// What an [`Outlet`](crate::Outlet) of another thread reports.
+    Report(OutletReport),
     /// Time passed.
     Tick,
 }

@@ -41,6 +41,11 @@ impl Hub {
             sim_reached!("open_deleted_task");
             return self.close(now, conn, CloseCode::BAD_REQUEST);
         }
+        // It was good when it came. Its rooms were read since, or it was on its way from another thread.
+        if principal.expires_at() <= now.wall && !planted!(TokenNeverEnds) {
+            sim_reached!("token_ended_on_the_way");
+            return self.close(now, conn, CloseCode::TOKEN_EXPIRED);
+        }
         if self.users.members(user).len() >= self.limits.connections_per_user {
             sim_reached!("open_too_many");
             return self.close(now, conn, CloseCode::TOO_MANY_CONNECTIONS);

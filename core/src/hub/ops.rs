@@ -8,6 +8,7 @@ use crate::close::CloseCode;
 use crate::error::Error;
 use crate::event::{Draft, Publish};
 use crate::ids::{ConnId, DeviceId, Epoch, Position, RoomId, Seq, UserId};
+use crate::outlet::Order;
 use crate::protocol::{self, LeftReason, Message, Op, Ref, Returned, Token};
 use crate::rate::Verdict;
 use crate::retries::Stored;
@@ -48,6 +49,9 @@ impl Hub {
             }
             sim_reached!("message_held");
             return session.held.push_back(text.to_owned());
+        }
+        if conn.outlet() > 0 {
+            self.order(now, Order::Handled { conn });
         }
         // One that comes too fast is read too: whoever waits for the answer to its `ref` must get one. Soon it is closed.
         let Message { reference, op } = Message::parse(text);

@@ -36,12 +36,18 @@ pub enum Pull {
     Empty,
 }
 
+/// Frames that are read for a connection of another thread at once, and bytes, give or take a frame.
+const READ_FRAMES: usize = 64;
+const READ_BYTES: usize = 64 << 10;
+
 /// What the log has for a connection.
 enum Read {
     Frame(Frame),
     /// Nothing, until its outlet is told.
     Nothing,
-    /// The connection is no longer where it was.
+    /// All was read.
+    Done,
+    /// What is next is to be looked at anew.
     Changed,
 }
 
@@ -49,7 +55,7 @@ impl Hub {
     /// What `conn` is to be sent next. Pull what the socket can take soon: each pull counts as a sign that it takes.
     pub fn pull(&mut self, now: Now, conn: ConnId) -> Pull {
         loop {
-            if let Pulled::Next(pull) = self.outlet.pull(now, conn) {
+            if let Pulled::Next(pull) = self.outlet.next(now, conn) {
                 self.hear_reports(now);
                 return pull;
             }
@@ -62,9 +68,40 @@ impl Hub {
                     self.outlet.rest(conn);
                     return Pull::Empty;
                 }
+                Read::Done => self.caught_up(now, conn),
                 Read::Changed => {}
             }
         }
+    }
+
+    /// Hands an outlet what the log has next for one of its connections.
+    pub(super) fn read_for(&mut self, now: Now, conn: ConnId) {
+        let (mut frames, mut bytes) = (Vec::new(), 0);
+        let next = loop {
+            if frames.len() >= READ_FRAMES || bytes >= READ_BYTES {
+                break None;
+            }
+            match self.read_next(now, conn) {
+                Read::Frame(frame) => {
+                    bytes += frame.wire().len();
+                    frames.push(frame);
+                }
+                Read::Changed if self.is_served(conn) => {}
+                next @ (Read::Nothing | Read::Done | Read::Changed) => break Some(next),
+            }
+        };
+        let ends = next.is_some();
+        if !frames.is_empty() {
+            self.order(now, Order::More { conn, frames, ends });
+        }
+        if matches!(next, Some(Read::Done)) {
+            self.caught_up(now, conn);
+        }
+    }
+
+    fn is_served(&self, conn: ConnId) -> bool {
+        let session = self.sessions.get(conn);
+        session.is_some_and(|session| !session.is_leaving())
     }
 
     /// All that waits for `conn` as it goes over the wire, and how many frames that is, where that is all the same for
@@ -107,10 +144,7 @@ impl Hub {
                 Next::Wait => {
                     sim_reached!("waits_for_a_page");
                 }
-                Next::Done => {
-                    self.caught_up(now, conn);
-                    return Read::Changed;
-                }
+                Next::Done => return Read::Done,
             }
             return Read::Nothing;
         }

@@ -33,6 +33,12 @@ impl Watchers {
         self.0.iter().map(|rooms| rooms.members(task).len()).sum()
     }
 
+    /// How many of them an outlet has.
+    pub(super) fn count_in(&self, outlet: usize, task: TaskId) -> usize {
+        let rooms = self.0.get(outlet);
+        rooms.map_or(0, |rooms| rooms.members(task).len())
+    }
+
     /// All who watch a task. O(as many).
     pub(super) fn members(&self, task: TaskId) -> Vec<ConnId> {
         let members = self.0.iter().flat_map(|rooms| rooms.members(task));

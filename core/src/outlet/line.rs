@@ -46,6 +46,8 @@ pub(super) struct Behind {
 
 #[derive(Debug, Default)]
 pub(super) struct Reading {
+    /// Whether the hub was asked for more, and has not said that there is some.
+    pub(super) asked: bool,
     pub(super) deferred: Deferred,
 }
 
@@ -94,6 +96,8 @@ pub(super) struct Line {
     pub(super) outbox: Outbox,
     pub(super) mode: Mode,
     pub(super) heartbeat: Heartbeat,
+    /// Messages and pings of which the hub has not said that it looks at them.
+    pub(super) unhandled: u8,
     /// Since when something waits without being pulled; `None` where nothing waits, or it rides on a turn.
     pub(super) waiting_since: Option<Time>,
     /// When the outlet looks at it next.
@@ -106,6 +110,7 @@ impl Line {
             outbox: Outbox::new(limits.outbox_bytes),
             mode: Mode::Live,
             heartbeat: Heartbeat::Heard(now),
+            unhandled: 0,
             waiting_since: None,
             scheduled: None,
         }
@@ -116,6 +121,11 @@ impl Line {
         matches!(self.mode, Mode::Live)
             && matches!(self.heartbeat, Heartbeat::Heard(_))
             && self.waiting_since.is_none()
+    }
+
+    /// Whether nothing ends it yet.
+    pub(super) const fn is_served(&self) -> bool {
+        !matches!(self.mode, Mode::Failing | Mode::Leaving { .. })
     }
 
     pub(super) const fn is_reading(&self) -> bool {

@@ -8,9 +8,31 @@ use crate::ids::{ConnId, Position, RoomId, Seq, TaskId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// What a hub has an [`Outlet`](crate::Outlet) of another thread do. To be handed to it in the order in which it comes out of
+/// [`Hub::poll_order`](crate::Hub::poll_order).
+///
+/// ```
+/// fn crosses_threads<T: Send>() {}
+/// crosses_threads::<fanfare_core::OutletOrder>();
+/// ```
+#[derive(Debug)]
+pub struct OutletOrder(pub(crate) Order);
+
+/// What an [`Outlet`](crate::Outlet) tells its hub. To be handed to it, by [`Input::Report`](crate::Input::Report), in the order in
+/// which it comes out of [`Outlet::report`](crate::Outlet::report).
+///
+/// ```
+/// fn crosses_threads<T: Send>() {}
+/// crosses_threads::<fanfare_core::OutletReport>();
+/// ```
+#[derive(Debug)]
+pub struct OutletReport(pub(crate) Report);
+
 /// What a hub has an outlet do. Orders for a connection that is gone do nothing.
 #[derive(Debug)]
 pub(crate) enum Order {
+    /// The connection is there.
+    Open { conn: ConnId },
     /// The connection watches a task, as the last of its watchers.
     Enter { task: TaskId, conn: ConnId },
     /// It no longer does; its place among the watchers goes to the last of them.
@@ -39,6 +61,14 @@ pub(crate) enum Order {
     Read { conn: ConnId, why: ReadWhy },
     /// There may be more to read now.
     Again { conn: ConnId },
+    /// What was asked for; `ends` where there is no more until the hub says so.
+    More {
+        conn: ConnId,
+        frames: Vec<Frame>,
+        ends: bool,
+    },
+    /// A message or a ping of the connection's is being looked at: the next but one may come.
+    Handled { conn: ConnId },
     /// All is read: from here on its rooms, which are at these numbers, come live.
     Live {
         conn: ConnId,
@@ -93,9 +123,36 @@ impl Told {
     }
 }
 
+impl Order {
+    /// Whom it is about; none where there may be many.
+    pub(crate) const fn conn(&self) -> Option<ConnId> {
+        match self {
+            Self::Told(_) => None,
+            Self::Open { conn }
+            | Self::Enter { conn, .. }
+            | Self::Leave { conn, .. }
+            | Self::Say { conn, .. }
+            | Self::Anew { conn, .. }
+            | Self::Missing { conn, .. }
+            | Self::Read { conn, .. }
+            | Self::Again { conn }
+            | Self::More { conn, .. }
+            | Self::Handled { conn }
+            | Self::Live { conn, .. }
+            | Self::Close { conn, .. } => Some(*conn),
+        }
+    }
+}
+
 /// What a hub is told by an outlet.
 #[derive(Debug)]
 pub(crate) enum Report {
+    /// A text message came.
+    Message { conn: ConnId, text: String },
+    /// A ping came.
+    Ping { conn: ConnId },
+    /// All that was read for it is sent: what is next?
+    Asks { conn: ConnId },
     /// An event, this one in the order of all, did not fit: nothing comes live until the hub knows.
     Behind { conn: ConnId, index: u64 },
     /// What did not come live until the hub knew: the first of each room.

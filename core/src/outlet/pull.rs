@@ -1,7 +1,7 @@
 //! What a connection is sent next: the driver asks when its socket can take it.
 
 use super::line::Mode;
-use super::{Outlet, Ride};
+use super::{Outlet, Report, Ride};
 use crate::hub::Pull;
 use crate::ids::ConnId;
 use crate::sim_reached;
@@ -16,9 +16,24 @@ pub(crate) enum Pulled {
 }
 
 impl Outlet {
+    /// As [`Hub::pull`](crate::Hub::pull).
+    pub fn pull(&mut self, now: Now, conn: ConnId) -> Pull {
+        match self.next(now, conn) {
+            Pulled::Next(pull) => pull,
+            Pulled::Ask => {
+                if let Some(Mode::Reading(reading)) = self.line(conn).map(|line| &mut line.mode) {
+                    reading.asked = true;
+                }
+                self.reports.push_back(Report::Asks { conn });
+                self.rest(conn);
+                Pull::Empty
+            }
+        }
+    }
+
     /// What `conn` is to be sent next. Where that is to be asked for, the connection counts as waiting until it
     /// [`rests`](Self::rest).
-    pub(crate) fn pull(&mut self, now: Now, conn: ConnId) -> Pulled {
+    pub(crate) fn next(&mut self, now: Now, conn: ConnId) -> Pulled {
         self.end_ride(conn);
         let Some((line, limits)) = self.line_and_limits(conn) else {
             return Pulled::Next(Pull::Empty);
@@ -46,8 +61,8 @@ impl Outlet {
                     reason: code.reason(),
                 })
             }
-            Mode::Reading(_) => Pulled::Ask,
-            Mode::Live | Mode::Behind(_) | Mode::Failing => {
+            Mode::Reading(reading) if !reading.asked => Pulled::Ask,
+            Mode::Live | Mode::Behind(_) | Mode::Reading(_) | Mode::Failing => {
                 self.rest(conn);
                 Pulled::Next(Pull::Empty)
             }
@@ -69,15 +84,14 @@ impl Outlet {
         self.settle(conn);
     }
 
-    /// All that waits for `conn` as it goes over the wire, and how many frames that is, where others wait for the same. Say
-    /// [`rode`](Self::rode) when it was written. O(1), but for the first who asks.
-    pub(crate) fn ride(&mut self, conn: ConnId) -> Option<(&[u8], u64)> {
+    /// As [`Hub::ride`](crate::Hub::ride).
+    pub fn ride(&mut self, conn: ConnId) -> Option<(&[u8], u64)> {
         let Ride { turn, at } = self.ride_of(conn)?;
         Some(self.turns.get_mut(turn)?.wire(at))
     }
 
-    /// What [`ride`](Self::ride) gave was written.
-    pub(crate) fn rode(&mut self, conn: ConnId) {
+    /// As [`Hub::rode`](crate::Hub::rode).
+    pub fn rode(&mut self, conn: ConnId) {
         self.alight(conn);
     }
 }

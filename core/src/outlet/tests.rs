@@ -55,7 +55,6 @@ fn watched(members: u64) -> (Hub, Vec<ConnId>) {
     let mut hub = Hub::new(Limits::default(), [0; 32]);
     let members = (0..members).map(|user| open(&mut hub, at(0), user, 0));
     let members: Vec<ConnId> = members.collect();
-    let mut hub = hub;
     for conn in &members {
         take_all(&mut hub, *conn);
     }
@@ -64,13 +63,13 @@ fn watched(members: u64) -> (Hub, Vec<ConnId>) {
 }
 
 fn named(hub: &mut Hub) -> Vec<ConnId> {
-    let ready = |effect| match effect {
-        Effect::Ready(conn) => Some(conn),
-        _ => None,
-    };
-    std::iter::from_fn(|| hub.poll())
-        .filter_map(ready)
-        .collect()
+    let mut named = Vec::new();
+    while let Some(effect) = hub.poll() {
+        if let Effect::Ready(conn) = effect {
+            named.push(conn);
+        }
+    }
+    named
 }
 
 #[test]

@@ -20,6 +20,11 @@ pub struct Settings {
     pub limits: Limits,
     /// Milliseconds that whatever a client sends or is sent is on its way; drawn anew for each.
     pub latency_ms: RangeInclusive<u64>,
+    /// Outlets beside the hub's own, as of other threads; connections go to one after the other.
+    pub outlets: u8,
+    /// Milliseconds that whatever passes between the hub and an outlet is on its way; drawn anew for each. Where that is none,
+    /// which of several passes first is drawn.
+    pub crossing_ms: RangeInclusive<u64>,
     /// The store that the hub's log is in; with none it is in memory.
     pub store: Option<StoreSettings>,
 }
@@ -56,12 +61,14 @@ impl Default for StoreSettings {
 
 impl Default for Settings {
     /// Seed 1, the hub's default bounds, and no latency; a log in memory, or in a store where the environment has
-    /// `FANFARE_LOOPBACK_STORE`: so the same scripts run over both.
+    /// `FANFARE_LOOPBACK_STORE`; one outlet, or two more where it has `FANFARE_LOOPBACK_OUTLETS`: so the same scripts run over all.
     fn default() -> Self {
         Self {
             seed: 1,
             limits: Limits::default(),
             latency_ms: 0..=0,
+            outlets: std::env::var_os("FANFARE_LOOPBACK_OUTLETS").map_or(0, |_| 2),
+            crossing_ms: 0..=0,
             store: std::env::var_os("FANFARE_LOOPBACK_STORE").map(|_| StoreSettings::default()),
         }
     }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod expectations;
+mod outlets;
 mod publishers;
 mod run;
 mod store;
@@ -48,6 +49,8 @@ pub(crate) enum Happening {
     Land(LinkId, fanfare_core::Time, Parcel),
     /// In this life of the hub.
     Store(u64, store::Work),
+    /// In this life of the hub.
+    Cross(u64, outlets::Crossing),
 }
 
 /// What a client's side of a connection sends, in its order.
@@ -80,6 +83,7 @@ pub struct World {
     random: Random,
     latency_ms: RangeInclusive<u64>,
     hub: Hub,
+    outlets: outlets::Outlets,
     agenda: Agenda<Turn, Happening>,
     /// Things that happened in this millisecond.
     happened: usize,
@@ -121,6 +125,7 @@ impl World {
             wall: WallClock::default(),
             // The one that is started below takes its place.
             hub: Hub::new(Limits::default(), [0; 32]),
+            outlets: outlets::Outlets::new(settings.outlets, settings.crossing_ms),
             random: Random::new(settings.seed),
             latency_ms: settings.latency_ms,
             agenda: Agenda::new(),

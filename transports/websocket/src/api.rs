@@ -287,6 +287,7 @@ impl<P: Platform> Api<P> {
     ) -> Result<Response<Full<Bytes>>, Problem> {
         let bytes = self.options.body_bytes;
         let body = self.body(headers, request_body::JSON, body, bytes).await?;
+        self.shard.keeps_up().await;
         let receipt = self.shard.publish(publish::parse(&body, endpoint)?).await?;
         Ok(respond(JSON, receipt.to_json().into()))
     }
@@ -299,6 +300,7 @@ impl<P: Platform> Api<P> {
         let bytes = self.options.batch_bytes;
         let body = self.body(headers, batch::NDJSON, body, bytes).await?;
         batch::check(&body)?;
+        self.shard.keeps_up().await;
         let answers = batch::run(&body, |publish| self.shard.publish(publish)).await;
         Ok(respond(
             HeaderValue::from_static(batch::NDJSON),

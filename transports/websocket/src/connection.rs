@@ -104,6 +104,8 @@ impl<P: Platform> Future for Reader<P> {
         }
         let Self { frames, discards } = &mut *self;
         let Wire { shard, socket, .. } = &frames.wire;
+        // Otherwise one who sends a lot would be dropped before it.
+        ready!(shard.poll_goodbye(socket.conn, cx));
         let left = discards.get_or_insert(DISCARD_MAX);
         if ready!(poll_discard(&mut &**socket, left, cx)) {
             shard.ended(socket);

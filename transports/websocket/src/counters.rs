@@ -43,3 +43,28 @@ pub struct Counters {
     /// Publishes of back ends that were refused since the storage did not keep them.
     pub publishes_not_stored: u64,
 }
+
+impl Counters {
+    /// Both together.
+    pub(crate) const fn plus(self, other: Self) -> Self {
+        Self {
+            accepted: self.accepted + other.accepted,
+            accept_errors: self.accept_errors + other.accept_errors,
+            opened: self.opened + other.opened,
+            closed: self.closed + other.closed,
+            messages_read: self.messages_read + other.messages_read,
+            frames_written: self.frames_written + other.frames_written,
+            bytes_written: self.bytes_written + other.bytes_written,
+            writes: self.writes + other.writes,
+            writes_blocked: self.writes_blocked + other.writes_blocked,
+            writes_failed: self.writes_failed + other.writes_failed,
+            panics: self.panics + other.panics,
+            commits: self.commits + other.commits,
+            commits_full: self.commits_full + other.commits_full,
+            commits_failed: self.commits_failed + other.commits_failed,
+            fetches: self.fetches + other.fetches,
+            fetches_failed: self.fetches_failed + other.fetches_failed,
+            publishes_not_stored: self.publishes_not_stored + other.publishes_not_stored,
+        }
+    }
+}

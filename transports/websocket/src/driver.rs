@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use fanfare_core::{
-    Answer, AuthError, ConnId, Effect, Error, Hub, Input, Now, Principal, Receipt, StoreFailure,
+    Answer, AuthError, ConnId, Effect, Error, Input, Now, Principal, Receipt, StoreFailure,
     SubscriptionId, Ticket, Time, Token, sim_reached,
 };
 use futures::FutureExt;
@@ -20,6 +20,8 @@ use futures::channel::oneshot;
 use smol::LocalExecutor;
 use smol::future::or;
 
+use crate::engine::Engine;
+use crate::outlet::{Link, Shared, Up, Uplink};
 use crate::socket::{Phase, Socket};
 use crate::throttle::Throttle;
 use crate::writer::{Chunk, Outgoing, Writable};
@@ -51,11 +53,19 @@ pub(crate) struct Driver<P: Platform> {
     pub(crate) writable: Arc<Writable>,
     pub(crate) state: RefCell<State<P::Stream>>,
     pub(crate) tickets: Cell<u64>,
+    /// To the shards of outlets, by their numbers but one.
+    pub(crate) links: RefCell<Vec<Link<P>>>,
 }
 
 /// What is borrowed while something is done, and never while something is waited for.
 pub(crate) struct State<S> {
-    pub(crate) hub: Hub,
+    pub(crate) engine: Engine,
+    /// Of an outlet's shard.
+    pub(crate) uplink: Option<Uplink>,
+    /// What the shards of outlets say of themselves.
+    pub(crate) outlets: Vec<Arc<Shared>>,
+    /// Who waits until no outlet is far behind.
+    pub(crate) behind: Vec<Waker>,
     /// By slot: the sockets of which the hub knows.
     open: Vec<Option<Rc<Socket<S>>>>,
     /// Those that it has forgotten, until their last bytes are written and taken.
@@ -88,9 +98,12 @@ pub(crate) struct State<S> {
 }
 
 impl<S> State<S> {
-    pub(crate) fn new(hub: Hub) -> Self {
+    pub(crate) fn new(engine: Engine, uplink: Option<Uplink>) -> Self {
         Self {
-            hub,
+            engine,
+            uplink,
+            outlets: Vec::new(),
+            behind: Vec::new(),
             open: Vec::new(),
             closing: BTreeMap::new(),
             sockets: 0,
@@ -132,7 +145,7 @@ impl<S> State<S> {
         }
     }
 
-    fn find(&self, conn: ConnId) -> Option<&Rc<Socket<S>>> {
+    pub(crate) fn find(&self, conn: ConnId) -> Option<&Rc<Socket<S>>> {
         match self.open.get(conn.slot()) {
             Some(Some(socket)) if socket.conn == conn => Some(socket),
             // Its slot may be another's by now.
@@ -193,12 +206,29 @@ impl<S> State<S> {
         drop(socket.reader.take());
         self.sockets -= 1;
         self.counters.closed += 1;
+        if let Some(uplink) = &self.uplink {
+            self.share_counters();
+            uplink.removed();
+        }
         self.wake_drain();
     }
 
     /// Whether it was drained, nobody is served any more, and nothing is being committed.
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.drained && self.sockets == 0 && self.requests == 0 && self.commits == 0
+    pub(crate) fn is_empty(&self) -> bool {
+        let is_done = self.drained && self.requests == 0 && self.commits == 0;
+        is_done && self.all_sockets() == 0
+    }
+
+    /// Those of outlets included.
+    pub(crate) fn all_sockets(&self) -> usize {
+        let outlets = self.outlets.iter().map(|outlet| outlet.sockets());
+        outlets.sum::<usize>() + self.sockets
+    }
+
+    pub(crate) fn share_counters(&self) {
+        if let Some(uplink) = &self.uplink {
+            uplink.shared.count(self.counters);
+        }
     }
 
     pub(crate) fn wake_drain(&mut self) {
@@ -209,7 +239,7 @@ impl<S> State<S> {
 
     /// Whether the hub takes the connection's next message; if not, `cx` is woken when it does.
     pub(crate) fn poll_takes(&mut self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
-        if !self.hub.is_busy(conn) {
+        if !self.engine.is_busy(conn) {
             return Poll::Ready(());
         }
         sim_reached!("reader_waits_for_the_hub");
@@ -217,11 +247,27 @@ impl<S> State<S> {
         Poll::Pending
     }
 
+    /// Whether the goodbye of a connection that ends may be written; if not, `cx` is woken when it may.
+    pub(crate) fn poll_goodbye(&mut self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
+        if !self.engine.waits_for_goodbye(conn) {
+            return Poll::Ready(());
+        }
+        sim_reached!("reader_waits_for_the_goodbye");
+        self.busy.insert(conn, cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The hub may take messages again of which it did not.
+    pub(crate) fn takes_again(&mut self) {
+        self.look_again = true;
+        self.wake_readers();
+    }
+
     /// Wakes the readers of connections of which the hub takes a message again.
     fn wake_readers(&mut self) {
         if std::mem::take(&mut self.look_again) {
-            let hub = &self.hub;
-            for (_, reader) in self.busy.extract_if(.., |conn, _| !hub.is_busy(*conn)) {
+            let engine = &self.engine;
+            for (_, reader) in self.busy.extract_if(.., |conn, _| !engine.is_busy(*conn)) {
                 reader.wake();
             }
         }
@@ -230,7 +276,7 @@ impl<S> State<S> {
     /// When time matters next.
     fn next_deadline(&self) -> Option<Time> {
         let due = self.due.first().map(|(at, _, _)| *at);
-        self.hub.next_deadline().into_iter().chain(due).min()
+        self.engine.next_deadline().into_iter().chain(due).min()
     }
 
     /// Has the timer fire earlier, where that is needed. That it fires too early does no harm, so it is never put off.
@@ -246,6 +292,51 @@ impl<S> State<S> {
 }
 
 impl<P: Platform> Driver<P> {
+    pub(crate) fn new(
+        engine: Engine,
+        uplink: Option<Uplink>,
+        storage: Option<Rc<dyn Storage>>,
+        platform: P,
+        limits: SocketLimits,
+        verify: Verify,
+        executor: &Rc<LocalExecutor<'static>>,
+    ) -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
+            this: this.clone(),
+            platform,
+            limits,
+            executor: Rc::downgrade(executor),
+            verify,
+            storage,
+            writable: Arc::default(),
+            state: RefCell::new(State::new(engine, uplink)),
+            tickets: Cell::new(0),
+            links: RefCell::default(),
+        })
+    }
+
+    /// Sends what the hub has for outlets, or an outlet for its hub.
+    fn send_across(&self, state: &mut State<P::Stream>) {
+        match &mut state.engine {
+            Engine::Hub(hub) => {
+                while let Some((outlet, order)) = hub.poll_order() {
+                    let links = self.links.borrow();
+                    if let Some(link) = links.get(outlet - 1) {
+                        link.order(order);
+                    }
+                }
+            }
+            Engine::Outlet(outlet) => {
+                while let Some(report) = outlet.report() {
+                    if let Some(uplink) = &state.uplink {
+                        uplink.send(Up::Report(report));
+                    }
+                }
+            }
+        }
+        state.share_counters();
+    }
+
     /// Hands an input to the hub and carries out what follows.
     pub(crate) fn handle(&self, input: Input) {
         let now = self.platform.now();
@@ -257,7 +348,7 @@ impl<P: Platform> Driver<P> {
     /// Every input goes to the hub here.
     fn feed(&self, state: &mut State<P::Stream>, now: Now, input: Input) {
         self.platform.watch(now, Passes::Input(&input));
-        state.hub.handle(now, input);
+        state.engine.handle(now, input);
     }
 
     /// Hands the hub the storage's answer.
@@ -283,7 +374,7 @@ impl<P: Platform> Driver<P> {
     /// Carries out all effects that the hub has.
     pub(crate) fn carry_out(&self, state: &mut State<P::Stream>, now: Now) {
         let idle = state.ready.is_empty();
-        while let Some(effect) = state.hub.poll() {
+        while let Some(effect) = state.engine.poll() {
             self.platform.watch(now, Passes::Effect(&effect));
             match effect {
                 Effect::Ready(conn) => {
@@ -348,10 +439,17 @@ impl<P: Platform> Driver<P> {
                 }
             }
         }
+        self.send_across(state);
         if idle && !state.ready.is_empty() {
             self.writable.writer.wake();
         }
         state.rearm();
+    }
+
+    /// A connection is closed that has no socket.
+    pub(crate) fn close(&self, state: &mut State<P::Stream>, now: Now, conn: ConnId) {
+        self.feed(state, now, Input::Closed { conn });
+        self.carry_out(state, now);
     }
 
     /// The stream is gone.

@@ -16,6 +16,7 @@ mod counters;
 mod credentials;
 mod dev;
 mod driver;
+mod engine;
 mod frames;
 mod head;
 mod history;
@@ -24,6 +25,7 @@ mod http;
 mod listener;
 mod metrics;
 mod origin;
+mod outlet;
 mod platform;
 mod problem;
 mod publish;
@@ -47,9 +49,10 @@ pub use self::counters::Counters;
 pub use self::credentials::{ApiKey, Credentials, SECRET_BYTES_MIN, TOKEN_BYTES_MAX, TokenKey};
 pub use self::dev::{DEV_TOKEN_S, dev_token};
 pub use self::http::{Answer, Body, Respond, serve};
-pub use self::listener::{Listener, ListenerLimits, Tcp};
+pub use self::listener::{Listener, ListenerLimits, Tcp, TcpParcel};
 pub use self::origin::Origins;
-pub use self::platform::{Native, Passes, Platform};
+pub use self::outlet::{OutletLink, OutletShard};
+pub use self::platform::{Clock, Native, Passes, Platform};
 pub use self::shard::{Shard, SocketLimits};
 pub use self::storage::Storage;
 pub use self::subscription::Subscription;
@@ -72,6 +75,9 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
+    /// A hub has no more than 255 outlets beside its own.
+    #[error("a hub serves at most 256 threads' connections")]
+    TooManyOutlets,
     /// A secret that is easily guessed, since it is short.
     #[error(
         "a secret of {bytes} bytes is too short: at least {SECRET_BYTES_MIN} are needed, such as `openssl rand -hex 32` prints"

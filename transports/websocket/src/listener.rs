@@ -1,15 +1,17 @@
 //! Accepts TCP connections, as many as come at once, and goes on whatever an accept says.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use futures::io::{AsyncRead, AsyncWrite};
+use futures::task::AtomicWaker;
 use smol::future::yield_now;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -131,7 +133,7 @@ async fn serve<R: Respond>(
     shard: Shard,
     respond: Rc<R>,
 ) {
-    let gate = Rc::new(Gate::default());
+    let gate = Arc::new(Gate::default());
     let mut accepted = 0;
     loop {
         gate.wait_below(limits.connections).await;
@@ -159,7 +161,7 @@ async fn serve<R: Respond>(
     }
 }
 
-async fn accept(socket: &Io<TcpListener>, reactor: &Reactor, gate: &Rc<Gate>) -> io::Result<Tcp> {
+async fn accept(socket: &Io<TcpListener>, reactor: &Reactor, gate: &Arc<Gate>) -> io::Result<Tcp> {
     let accept = |socket: &TcpListener| socket.accept();
     let (stream, _) = socket.ready(Direction::Read, accept).await?;
     stream.set_nonblocking(true)?;
@@ -167,48 +169,49 @@ async fn accept(socket: &Io<TcpListener>, reactor: &Reactor, gate: &Rc<Gate>) ->
     stream.set_nodelay(true)?;
     Ok(Tcp {
         stream: reactor.register(stream)?,
-        _permit: Permit::new(gate),
+        permit: Permit::new(gate),
     })
 }
 
 /// Counts the open connections of a listener.
 #[derive(Debug, Default)]
 struct Gate {
-    open: Cell<usize>,
-    waiting: RefCell<Option<Waker>>,
+    open: AtomicUsize,
+    waiting: AtomicWaker,
 }
 
 impl Gate {
     async fn wait_below(&self, limit: usize) {
         poll_fn(|cx| {
-            if self.open.get() < limit {
+            if self.open.load(Ordering::Acquire) < limit {
                 return Poll::Ready(());
             }
-            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            self.waiting.register(cx.waker());
+            // One that went just before would not wake.
+            if self.open.load(Ordering::Acquire) < limit {
+                return Poll::Ready(());
+            }
             Poll::Pending
         })
         .await;
     }
 }
 
-/// One open connection of a [`Gate`].
+/// One open connection of a [`Gate`], in any thread.
 #[derive(Debug)]
-struct Permit(Rc<Gate>);
+struct Permit(Arc<Gate>);
 
 impl Permit {
-    fn new(gate: &Rc<Gate>) -> Self {
-        gate.open.set(gate.open.get() + 1);
-        Self(Rc::clone(gate))
+    fn new(gate: &Arc<Gate>) -> Self {
+        gate.open.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(gate))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get().saturating_sub(1));
-        let waiting = self.0.waiting.borrow_mut().take();
-        if let Some(waker) = waiting {
-            waker.wake();
-        }
+        self.0.open.fetch_sub(1, Ordering::AcqRel);
+        self.0.waiting.wake();
     }
 }
 
@@ -221,12 +224,42 @@ impl Drop for Permit {
 /// ```
 pub struct Tcp {
     stream: Io<TcpStream>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 impl fmt::Debug for Tcp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Tcp").field(self.stream.get_ref()).finish()
+    }
+}
+
+/// A client's TCP connection on its way to another thread.
+///
+/// ```
+/// fn crosses_threads<T: Send>() {}
+/// crosses_threads::<fanfare_websocket::TcpParcel>();
+/// ```
+#[derive(Debug)]
+pub struct TcpParcel {
+    stream: TcpStream,
+    permit: Permit,
+}
+
+impl TcpParcel {
+    pub(crate) fn register(self, reactor: &Reactor) -> io::Result<Tcp> {
+        Ok(Tcp {
+            stream: reactor.register(self.stream)?,
+            permit: self.permit,
+        })
+    }
+}
+
+impl From<Tcp> for TcpParcel {
+    fn from(tcp: Tcp) -> Self {
+        Self {
+            stream: tcp.stream.into_inner(),
+            permit: tcp.permit,
+        }
     }
 }
 

@@ -7,12 +7,12 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use fanfare_core::{ConnId, Effect, Input, Now, Open, Pull, Time, Wall};
+use fanfare_core::{ConnId, Effect, Input, Now, Open, OutletOrder, Pull, Time, Wall};
 use futures::io::{AsyncRead, AsyncWrite};
 
 use smol::LocalExecutor;
 
-use crate::listener::Tcp;
+use crate::listener::{Tcp, TcpParcel};
 use crate::reactor::Reactor;
 
 /// The world around a [`Shard`](crate::Shard).
@@ -30,6 +30,18 @@ pub trait Platform: 'static {
     /// A connection's bytes. `poll_close` has to end the writing side only.
     type Stream: AsyncRead + AsyncWrite + Unpin + 'static;
 
+    /// A stream on its way to another thread of the program.
+    type Parcel: 'static;
+
+    /// Lets go of a stream, so that another thread may take it in.
+    fn send_off(&self, stream: Self::Stream) -> Self::Parcel;
+
+    /// Takes in a stream that another thread sent off.
+    ///
+    /// # Errors
+    /// Where this one can't hear of it.
+    fn take_in(&self, parcel: Self::Parcel) -> io::Result<Self::Stream>;
+
     /// The time. `time` and `wall` never go back.
     fn now(&self) -> Now;
 
@@ -40,6 +52,11 @@ pub trait Platform: 'static {
 
     /// Ends when [`Platform::now`] has reached `at`.
     fn sleep_until(&self, at: Time) -> impl Future<Output = ()>;
+
+    /// Comes before a shard takes what another thread has for it: at once, but in a simulation, where it may take its time.
+    fn crossing(&self) -> impl Future<Output = ()> {
+        std::future::ready(())
+    }
 
     /// Is shown what goes into the hub and what comes out of it, in its order. Nobody looks by default.
     fn watch(&self, _now: Now, _passes: Passes<'_>) {}
@@ -58,6 +75,8 @@ pub enum Passes<'p> {
     Open(&'p Open),
     /// An input.
     Input(&'p Input),
+    /// What the hub has an outlet do.
+    Order(&'p OutletOrder),
     /// An effect.
     Effect(&'p Effect),
     /// What a connection is written next.
@@ -83,6 +102,15 @@ pub struct Native {
     reactor: Reactor,
 }
 
+/// When time began for a [`Native`].
+///
+/// ```
+/// fn crosses_threads<T: Send>() {}
+/// crosses_threads::<fanfare_websocket::Clock>();
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Clock(Instant);
+
 impl fmt::Debug for Native {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Native").finish_non_exhaustive()
@@ -95,8 +123,22 @@ impl Native {
     /// # Errors
     /// Where the process has no file descriptor left.
     pub fn new() -> io::Result<Self> {
+        Self::with_clock(Clock(Instant::now()))
+    }
+
+    /// Its clock, for others that are to say the same time.
+    #[must_use]
+    pub const fn clock(&self) -> Clock {
+        Clock(self.start)
+    }
+
+    /// The same by the clock of another one, in its thread.
+    ///
+    /// # Errors
+    /// Where the process has no file descriptor left.
+    pub fn with_clock(Clock(start): Clock) -> io::Result<Self> {
         Ok(Self {
-            start: Instant::now(),
+            start,
             wall_ms: Rc::default(),
             reactor: Reactor::new()?,
         })
@@ -118,6 +160,15 @@ impl Native {
 
 impl Platform for Native {
     type Stream = Tcp;
+    type Parcel = TcpParcel;
+
+    fn send_off(&self, stream: Tcp) -> TcpParcel {
+        stream.into()
+    }
+
+    fn take_in(&self, parcel: TcpParcel) -> io::Result<Tcp> {
+        parcel.register(&self.reactor)
+    }
 
     fn now(&self) -> Now {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -242,9 +242,12 @@ impl Reactor {
             return Err(error);
         }
         Ok(Io {
+            watch: Watch {
+                fd: source.as_fd().as_raw_fd(),
+                key,
+                reactor: self.clone(),
+            },
             source,
-            key,
-            reactor: self.clone(),
         })
     }
 
@@ -262,7 +265,14 @@ impl Reactor {
 
 /// A source that a reactor watches.
 pub(crate) struct Io<S: AsFd> {
+    /// Before the source, so that it ends first.
+    watch: Watch,
     source: S,
+}
+
+/// That a reactor watches a source.
+struct Watch {
+    fd: RawFd,
     key: usize,
     reactor: Reactor,
 }
@@ -272,9 +282,14 @@ impl<S: AsFd> Io<S> {
         &self.source
     }
 
+    /// The source, which is watched no longer.
+    pub(crate) fn into_inner(self) -> S {
+        self.source
+    }
+
     fn with_side<T>(&self, direction: Direction, look: impl FnOnce(&mut Side) -> T) -> Option<T> {
-        let mut sources = self.reactor.0.sources.borrow_mut();
-        let source = sources.get_mut(self.key)?;
+        let mut sources = self.watch.reactor.0.sources.borrow_mut();
+        let source = sources.get_mut(self.watch.key)?;
         Some(look(source.side(direction)))
     }
 
@@ -330,10 +345,10 @@ impl<S: AsFd> Io<S> {
     }
 }
 
-impl<S: AsFd> Drop for Io<S> {
+impl Drop for Watch {
     fn drop(&mut self) {
         // One that the system does not know any more is out of the poller.
-        let mut source = SourceFd(&self.source.as_fd().as_raw_fd());
+        let mut source = SourceFd(&self.fd);
         let _ = self
             .reactor
             .0

@@ -1,18 +1,17 @@
 //! A hub on its thread, as the rest of a program sees it.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use fanfare_core::{
-    Answer, AuthError, ConnId, Delivery, Endpoint, Error, Fault, History, Hub, InboxView, Input,
-    Now, Open, Page, Pattern, Principal, Publish, Query, Receipt, RoomId, StoreFailure,
-    SubscriptionId, TaskId, TaskView, Ticket, Time, Token, UserId, sim_reached,
+    Answer, AuthError, ConnId, Delivery, Endpoint, Error, Fault, Held, History, Hub, InboxView,
+    Input, Now, Open, OutletOrder, Page, Pattern, Principal, Publish, Query, Receipt, RoomId,
+    StoreFailure, SubscriptionId, TaskId, TaskView, Ticket, Time, Token, UserId, sim_reached,
 };
 use futures::FutureExt;
 use futures::channel::oneshot;
@@ -22,6 +21,8 @@ use tracing::field::display;
 
 use crate::connection::{Frames, Reader};
 use crate::driver::{Driver, State, Verify};
+use crate::engine::Engine;
+use crate::outlet::{self, Link, OutletLink, Up};
 use crate::socket::{Phase, Socket};
 use crate::writer::Chunk;
 use crate::{Counters, Native, Passes, Platform, Storage, Subscription};
@@ -127,23 +128,89 @@ impl<P: Platform> Shard<P> {
         verify: Verify,
         executor: &Rc<LocalExecutor<'static>>,
     ) -> Self {
-        let driver = Rc::new_cyclic(|this| Driver {
-            this: this.clone(),
-            platform,
-            limits,
-            executor: Rc::downgrade(executor),
-            verify,
-            storage,
-            writable: Arc::default(),
-            state: RefCell::new(State::new(hub)),
-            tickets: Cell::new(0),
-        });
-        let shard = Self { driver };
-        shard.spawn(Rc::clone(&shard.driver).write_ready());
-        shard.spawn(Rc::clone(&shard.driver).keep_time());
+        let engine = Engine::Hub(Box::new(hub));
+        let driver = Driver::new(engine, None, storage, platform, limits, verify, executor);
+        let shard = Self::begin(driver);
         // A restored hub has a commit to make.
         shard.with_hub(|_, _| ());
         shard
+    }
+
+    pub(crate) fn begin(driver: Rc<Driver<P>>) -> Self {
+        let shard = Self { driver };
+        shard.spawn(Rc::clone(&shard.driver).write_ready());
+        shard.spawn(Rc::clone(&shard.driver).keep_time());
+        shard
+    }
+
+    /// The way to one more [`OutletShard`](crate::OutletShard), which gets its part of the connections from now on.
+    ///
+    /// # Errors
+    /// [`TooManyOutlets`](crate::Error::TooManyOutlets), above 255 of them.
+    pub fn add_outlet(&self) -> Result<OutletLink<P>, crate::Error> {
+        let mut links = self.driver.links.borrow_mut();
+        if links.len() >= usize::from(u8::MAX) {
+            return Err(crate::Error::TooManyOutlets);
+        }
+        let mut state = self.driver.state.borrow_mut();
+        let limits = state.engine.hub().limits().clone();
+        let (link, reports, outlet) = outlet::link(limits);
+        state.outlets.push(Arc::clone(&link.shared));
+        links.push(link);
+        drop(state);
+        self.spawn(outlet::hear(self.clone(), reports));
+        Ok(outlet)
+    }
+
+    /// Waits until no outlet has far too much to do.
+    pub(crate) async fn keeps_up(&self) {
+        poll_fn(|cx| {
+            if !self.driver.links.borrow().iter().any(Link::is_behind) {
+                return Poll::Ready(());
+            }
+            let mut state = self.driver.state.borrow_mut();
+            state.behind.push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// What the hub and its own thread's connections hold, or those of an outlet.
+    pub(crate) fn held(&self) -> Held {
+        match &self.driver.state.borrow().engine {
+            Engine::Hub(hub) => hub.held(),
+            Engine::Outlet(outlet) => outlet.held(),
+        }
+    }
+
+    /// Has an outlet do what its hub wants.
+    pub(crate) fn obey(&self, order: OutletOrder) {
+        let now = self.now();
+        self.driver.platform.watch(now, Passes::Order(&order));
+        if let Engine::Outlet(outlet) = &mut self.driver.state.borrow_mut().engine {
+            outlet.obey(now, order);
+        }
+    }
+
+    /// What follows from several orders.
+    pub(crate) fn obeyed(&self) {
+        let now = self.now();
+        let mut state = self.driver.state.borrow_mut();
+        self.driver.carry_out(&mut state, now);
+        state.takes_again();
+    }
+
+    /// An outlet has done most of what it was told, or has no socket left.
+    pub(crate) fn outlet_rests(&self) {
+        let mut state = self.driver.state.borrow_mut();
+        state.behind.drain(..).for_each(Waker::wake);
+        state.wake_drain();
+    }
+
+    pub(crate) fn report(&self, up: Up) {
+        if let Some(uplink) = &self.driver.state.borrow().uplink {
+            uplink.send(up);
+        }
     }
 
     /// Waits until what the hub had to keep before anybody is let in is kept.
@@ -154,7 +221,7 @@ impl<P: Platform> Shard<P> {
         poll_fn(|cx| {
             let mut state = self.driver.state.borrow_mut();
             if state.commits == 0 {
-                return Poll::Ready(state.hub.store_failure().map_or(Ok(()), Err));
+                return Poll::Ready(state.engine.hub().store_failure().map_or(Ok(()), Err));
             }
             state.settling.push(cx.waker().clone());
             Poll::Pending
@@ -271,7 +338,7 @@ impl<P: Platform> Shard<P> {
     pub fn with_hub<T>(&self, use_hub: impl FnOnce(&mut Hub, Now) -> T) -> T {
         let now = self.now();
         let mut state = self.driver.state.borrow_mut();
-        let result = use_hub(&mut state.hub, now);
+        let result = use_hub(state.engine.hub(), now);
         self.driver.carry_out(&mut state, now);
         result
     }
@@ -300,19 +367,21 @@ impl<P: Platform> Shard<P> {
     /// Whether it takes nothing more, and its clients are being told to leave.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.driver.state.borrow().hub.is_draining()
+        self.driver.state.borrow_mut().engine.hub().is_draining()
     }
 
     /// WebSockets of which anything is left, those that are closing included.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.driver.state.borrow().sockets
+        self.driver.state.borrow().all_sockets()
     }
 
     /// What was done so far.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.driver.state.borrow().counters
+        let state = self.driver.state.borrow();
+        let outlets = state.outlets.iter().map(|outlet| outlet.counters());
+        outlets.fold(state.counters, Counters::plus)
     }
 
     /// Makes a byte stream a connection. Its handshake is done; `read` are the bytes that came behind it.
@@ -324,12 +393,56 @@ impl<P: Platform> Shard<P> {
             Endpoint::Notifications => ("notifications", None),
             Endpoint::Bus(_) => ("bus", None),
         };
-        let (conn, message_bytes) = {
-            let hub = &mut self.driver.state.borrow_mut().hub;
-            self.driver.platform.watch(now, Passes::Open(&open));
-            (hub.open(now, open), hub.limits().message_bytes)
-        };
+        let links = self.driver.links.borrow();
+        let least = (1..).zip(&*links).min_by_key(|(_, link)| link.sockets());
+        let mut state = self.driver.state.borrow_mut();
+        let least = least.filter(|(_, link)| link.sockets() < state.sockets);
+        let outlet = least.map_or(0, |(outlet, _)| outlet);
+        self.driver.platform.watch(now, Passes::Open(&open));
+        // In the hub's own thread, so that nothing that is said of its user from here on misses it.
+        let conn = state.engine.hub().open_at(now, outlet, open);
         tracing::debug!(%conn, endpoint, task, user, "connected");
+        match least {
+            Some((_, link)) => {
+                self.driver.carry_out(&mut state, now);
+                link.serve(conn, self.driver.platform.send_off(stream), read);
+            }
+            None => {
+                self.attach(&mut state, conn, stream, read);
+                self.driver.carry_out(&mut state, now);
+            }
+        }
+    }
+
+    /// Takes the socket of a connection that the hub has an outlet serve.
+    pub(crate) fn take_in(&self, conn: ConnId, parcel: P::Parcel, read: Bytes) {
+        let now = self.now();
+        let taken = self.driver.platform.take_in(parcel);
+        let mut state = self.driver.state.borrow_mut();
+        match taken {
+            Ok(stream) if state.engine.serves(conn) => {
+                self.attach(&mut state, conn, stream, read);
+                // What waits for it was named when it had no socket.
+                if let Some(socket) = state.find(conn).cloned() {
+                    state.enqueue(&socket);
+                    self.driver.writable.writer.wake();
+                }
+                return;
+            }
+            // It was closed before its socket came.
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a connection can't be served");
+                self.driver.close(&mut state, now, conn);
+            }
+        }
+        if let Some(uplink) = &state.uplink {
+            uplink.removed();
+        }
+    }
+
+    fn attach(&self, state: &mut State<P::Stream>, conn: ConnId, stream: P::Stream, read: Bytes) {
+        let message_bytes = state.engine.message_bytes();
         let socket = Rc::new(Socket::new(conn, stream, &self.driver.writable));
         let frames = Frames::new(
             self.clone(),
@@ -347,9 +460,7 @@ impl<P: Platform> Shard<P> {
                 shard.lost(&read);
             }
         })));
-        let mut state = self.driver.state.borrow_mut();
         state.insert(socket);
-        self.driver.carry_out(&mut state, now);
     }
 
     fn run(&self, future: impl Future<Output = ()> + 'static) -> Option<Task<()>> {
@@ -436,9 +547,14 @@ impl<P: Platform> Shard<P> {
         self.driver.state.borrow_mut().poll_takes(conn, cx)
     }
 
+    /// Whether what a client still sends may be thrown away: its goodbye is there.
+    pub(crate) fn poll_goodbye(&self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
+        self.driver.state.borrow_mut().poll_goodbye(conn, cx)
+    }
+
     /// What the hub says of its store.
     pub(crate) fn store_failure(&self) -> Option<StoreFailure> {
-        self.driver.state.borrow().hub.store_failure()
+        self.driver.state.borrow_mut().engine.hub().store_failure()
     }
 
     pub(crate) fn watch_message(&self, socket: &Socket<P::Stream>) {
@@ -447,7 +563,7 @@ impl<P: Platform> Shard<P> {
 
     pub(crate) fn poll_subscription(&self, id: SubscriptionId, cx: &Context<'_>) -> Poll<Delivery> {
         let mut state = self.driver.state.borrow_mut();
-        if let Some(delivery) = state.hub.pull_subscription(id) {
+        if let Some(delivery) = state.engine.hub().pull_subscription(id) {
             return Poll::Ready(delivery);
         }
         state.subscribers.insert(id, Some(cx.waker().clone()));

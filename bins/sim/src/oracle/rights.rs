@@ -148,6 +148,13 @@ impl Oracle for Rights {
                 self.publishes(&op["data"], now);
                 if op["op"] == "auth" && !self.welcomed.contains(conn) {
                     self.unnamed.insert(*conn);
+                    // A disconnection that was asked for before may have come when it was nobody's yet.
+                    for conns in self.disconnecting.values_mut() {
+                        conns.remove(conn);
+                    }
+                    if let Some(bearer) = self.bearers.get_mut(conn) {
+                        bearer.closed = None;
+                    }
                 }
                 let Some(bearer) = self.bearers.get_mut(conn) else {
                     return Ok(());

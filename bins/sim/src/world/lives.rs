@@ -41,6 +41,7 @@ impl World {
             wall: &self.net.wall,
             seed,
             bounds: &self.plan.world.limits,
+            outlets: self.plan.world.outlets,
             witness: self.witness.clone(),
             credentials,
         };

@@ -160,7 +160,7 @@ impl World {
     pub fn waiting_bytes(&self, client: Client) -> usize {
         let link = self.links.get(self.state(client).link.0);
         match link.map(|link| link.peer) {
-            Some(Peer::Connection(conn)) => self.hub.waiting_bytes(conn),
+            Some(Peer::Connection(conn)) => self.waiting_at(conn),
             Some(Peer::Opening | Peer::Subscription(_) | Peer::Gone) | None => 0,
         }
     }

@@ -62,7 +62,7 @@ impl World {
     /// When and in which turn the next thing happens, the hub's deadlines among them.
     fn next(&self) -> Option<(Time, Turn)> {
         let now = self.agenda.now();
-        let tick = self.hub.next_deadline();
+        let tick = self.next_deadline();
         let tick = tick.map(|time| (time.max(now), Turn::Tick));
         self.agenda.next().into_iter().chain(tick).min()
     }
@@ -83,7 +83,8 @@ impl World {
             Some(Happening::Write(link)) => self.write(link),
             Some(Happening::Land(link, written, parcel)) => self.land(link, written, parcel),
             Some(Happening::Store(life, work)) if life == self.life => self.work(work),
-            Some(Happening::Store(..)) => {}
+            Some(Happening::Cross(life, crossing)) if life == self.life => self.cross(crossing),
+            Some(Happening::Store(..) | Happening::Cross(..)) => {}
         }
         self.look_again();
     }
@@ -110,7 +111,7 @@ impl World {
             .as_ref()
             .is_some_and(|it| it.settings.reads_ahead);
         let is_busy = match self.link(id).peer {
-            Peer::Connection(conn) => !ahead && self.hub.is_busy(conn),
+            Peer::Connection(conn) => !ahead && self.is_busy(conn),
             Peer::Opening | Peer::Subscription(_) | Peer::Gone => false,
         };
         if is_busy {
@@ -176,7 +177,7 @@ impl World {
             since: handshake.since.clone(),
         };
         self.digest.debug(&(now, &open));
-        let conn = self.hub.open(now, open);
+        let conn = self.open_somewhere(open);
         self.link(id).peer = Peer::Connection(conn);
         self.by_conn.insert(conn, id);
         self.carry_out();
@@ -198,13 +199,13 @@ impl World {
             // Its debug form leaves the content out.
             self.digest.bytes(publish.draft.data.as_str().as_bytes());
         }
-        self.hub.handle(now, input);
+        self.hand_in(input);
         self.carry_out();
         self.look_again();
     }
 
-    fn carry_out(&mut self) {
-        while let Some(effect) = self.hub.poll() {
+    pub(super) fn carry_out(&mut self) {
+        while let Some(effect) = self.next_effect() {
             self.digest_effect(&effect);
             match effect {
                 Effect::Ready(conn) => {
@@ -262,10 +263,7 @@ impl World {
     fn write(&mut self, id: LinkId) {
         self.link(id).writing = false;
         while self.link(id).takes_more() {
-            let Some(parcel) = self.pull(id) else {
-                self.link(id).ready = false;
-                return;
-            };
+            let Some(parcel) = self.pull(id) else { return };
             self.link(id).unread_bytes += parcel.bytes();
             let last = matches!(
                 parcel,
@@ -280,7 +278,7 @@ impl World {
 
     fn pull(&mut self, id: LinkId) -> Option<Parcel> {
         let parcel = match self.link(id).peer {
-            Peer::Connection(conn) => match self.hub.pull(self.now(), conn) {
+            Peer::Connection(conn) => match self.pull_from(conn) {
                 Pull::Frame(frame) => Some(Parcel::Frame(frame)),
                 Pull::Ping => Some(Parcel::Ping),
                 Pull::Close { code, reason } => Some(Parcel::Close { code, reason }),
@@ -295,6 +293,9 @@ impl World {
         match &parcel {
             Some(Parcel::Frame(frame)) => self.digest.bytes(frame.wire()),
             other => self.digest.debug(other),
+        }
+        if parcel.is_none() {
+            self.link(id).ready = false;
         }
         // Pulling may have found somebody too slow.
         self.carry_out();

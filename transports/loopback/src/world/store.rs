@@ -169,6 +169,7 @@ impl World {
     #[track_caller]
     pub(super) fn start(&mut self, limits: Limits) {
         let seed = self.random.bytes();
+        self.outlets.begin(&limits);
         self.hub = match &self.store {
             None => Hub::new(limits, seed),
             Some(store) => {

@@ -17,6 +17,8 @@ const ADVANCE_MAX_MS: u64 = 40_000;
 pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) store: Option<Store>,
+    /// Beside the hub's own. What passes between takes no time, and comes in an order that is drawn.
+    pub(crate) outlets: u8,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -211,10 +213,11 @@ fn store_steps() -> impl Strategy<Value = Step> {
 }
 
 pub(crate) fn plans() -> impl Strategy<Value = Plan> {
-    let drawn = (any::<u64>(), prop::collection::vec(steps(1.0), 1..120));
-    drawn.prop_map(|(seed, steps)| Plan {
+    let steps = prop::collection::vec(steps(1.0), 1..120);
+    (any::<u64>(), 0..3_u8, steps).prop_map(|(seed, outlets, steps)| Plan {
         seed,
         store: None,
+        outlets,
         steps,
     })
 }
@@ -230,9 +233,10 @@ pub(crate) fn stored_plans() -> impl Strategy<Value = Plan> {
         log_bytes,
     });
     let steps = prop::collection::vec(store_steps(), 1..120);
-    (any::<u64>(), store, steps).prop_map(|(seed, store, steps)| Plan {
+    (any::<u64>(), 0..3_u8, store, steps).prop_map(|(seed, outlets, store, steps)| Plan {
         seed,
         store: Some(store),
+        outlets,
         steps,
     })
 }

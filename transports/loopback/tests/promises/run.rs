@@ -65,6 +65,7 @@ impl Plan {
                 fetch_ms: 0..=it.fetch_ms,
                 reads_ahead: it.reads_ahead,
             }),
+            outlets: self.outlets,
             ..Settings::default()
         });
         // Every other store was put back once: what a server names is the same then from start to start.

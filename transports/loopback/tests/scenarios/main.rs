@@ -56,16 +56,26 @@ const ONCE: [&str; 12] = [
 /// The same scripts, in a process of their own, in which each world has a store that answers at once.
 #[test]
 fn every_scenario_is_played_over_a_store_too() {
-    const STORE: &str = "FANFARE_LOOPBACK_STORE";
-    if std::env::var_os(STORE).is_some() {
+    play_again("FANFARE_LOOPBACK_STORE", &ONCE);
+}
+
+/// And in which connections are served by three outlets, one after the other.
+#[test]
+fn every_scenario_is_played_over_several_outlets_too() {
+    play_again("FANFARE_LOOPBACK_OUTLETS", &[]);
+}
+
+fn play_again(variable: &str, but: &[&str]) {
+    const AGAIN: &str = "FANFARE_LOOPBACK_AGAIN";
+    if std::env::var_os(AGAIN).is_some() {
         return;
     }
     let mut again = Command::new(std::env::current_exe().unwrap());
-    again.env(STORE, "1").arg("--quiet");
-    again.args(ONCE.iter().flat_map(|name| ["--skip", name]));
+    again.env(AGAIN, "1").env(variable, "1").arg("--quiet");
+    again.args(but.iter().flat_map(|name| ["--skip", name]));
     let output = again.output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "over a store:\n{told}");
+    assert!(output.status.success(), "with {variable}:\n{told}");
 }
 
 /// The numbers in `room` of the events among `received`.

@@ -38,6 +38,7 @@ impl<P: Platform> Driver<P> {
                     yield_now().await;
                 }
             }
+            self.state.borrow().share_counters();
         }
     }
 
@@ -121,8 +122,10 @@ impl<P: Platform> Driver<P> {
         cx: &mut Context<'_>,
         now: Now,
     ) -> Ride {
-        let State { hub, counters, .. } = state;
-        let ride = hub.ride(socket.conn).filter(|_| !socket.has_control());
+        let State {
+            engine, counters, ..
+        } = state;
+        let ride = engine.ride(socket.conn).filter(|_| !socket.has_control());
         let Some((bytes, frames)) = ride else {
             return Ride::Part(0);
         };
@@ -133,7 +136,7 @@ impl<P: Platform> Driver<P> {
                 self.platform.watch(now, Passes::Ride(socket.conn, bytes));
                 counters.bytes_written += taken as u64;
                 counters.frames_written += frames;
-                hub.rode(socket.conn);
+                engine.rode(socket.conn);
                 Ride::Whole
             }
             Poll::Ready(Ok(0) | Err(_)) => Ride::Failed,
@@ -164,7 +167,7 @@ impl<P: Platform> Driver<P> {
             return true;
         }
         while !outgoing.is_full() {
-            let pulled = state.hub.pull(now, socket.conn);
+            let pulled = state.engine.pull(now, socket.conn);
             self.platform.watch(now, Passes::Pull(socket.conn, &pulled));
             match pulled {
                 Pull::Frame(frame) => outgoing.push(Chunk::Frame(frame)),

@@ -1,0 +1,285 @@
+//! Shards of other threads: each serves connections, and all have one hub, with which they talk in two queues.
+//!
+//! What the hub's shard has for an outlet goes down, what that reports comes up, each in its order. An outlet waits for nobody and
+//! does what it is told as it comes; publishes of back ends wait while too much of that is still to be done. What comes up is
+//! bounded by what connections may say at once.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+
+use async_channel::{Receiver, Sender, unbounded};
+use bytes::Bytes;
+use fanfare_core::{AuthError, ConnId, Held, Input, Limits, Outlet, OutletOrder, OutletReport};
+use smol::LocalExecutor;
+use smol::future::yield_now;
+
+use crate::driver::Driver;
+use crate::engine::Engine;
+use crate::{Counters, Native, Platform, Shard, SocketLimits};
+
+/// Orders that an outlet has not obeyed yet, above which publishes of back ends wait.
+const ORDERS_MAX: usize = 4_096;
+/// Orders or reports taken before others have their turn.
+const TURN: usize = 256;
+
+/// What the hub's shard has for an outlet's.
+pub(crate) enum Down<P: Platform> {
+    Order(OutletOrder),
+    /// A connection whose handshake is done.
+    Serve {
+        conn: ConnId,
+        parcel: P::Parcel,
+        read: Bytes,
+    },
+}
+
+/// What an outlet's shard has for the hub's.
+pub(crate) enum Up {
+    Report(OutletReport),
+    /// Something changed for which the hub's shard may wait: few orders are left, or no socket.
+    Rests,
+}
+
+/// What both sides look at.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Sockets of the outlet, and those on the way to it.
+    pub(crate) sockets: AtomicUsize,
+    pub(crate) counters: Mutex<Counters>,
+}
+
+impl Shared {
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn count(&self, counters: Counters) {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The hub's end.
+pub(crate) struct Link<P: Platform> {
+    down: Sender<Down<P>>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl<P: Platform> Link<P> {
+    pub(crate) fn sockets(&self) -> usize {
+        self.shared.sockets()
+    }
+
+    /// An outlet that has ended has no connection left.
+    pub(crate) fn order(&self, order: OutletOrder) {
+        let _ = self.down.try_send(Down::Order(order));
+    }
+
+    /// Sends a connection to the outlet. Where that has ended, the connection ends too.
+    pub(crate) fn serve(&self, conn: ConnId, parcel: P::Parcel, read: Bytes) {
+        self.shared.sockets.fetch_add(1, Ordering::AcqRel);
+        if self
+            .down
+            .try_send(Down::Serve { conn, parcel, read })
+            .is_err()
+        {
+            self.shared.sockets.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.down.len() > ORDERS_MAX
+    }
+}
+
+/// The outlet's end.
+pub(crate) struct Uplink {
+    pub(crate) up: Sender<Up>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Uplink {
+    /// What the hub has no more is nobody's to hear.
+    pub(crate) fn send(&self, up: Up) {
+        let _ = self.up.try_send(up);
+    }
+
+    /// A socket is gone.
+    pub(crate) fn removed(&self) {
+        if self.shared.sockets.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.send(Up::Rests);
+        }
+    }
+}
+
+/// The way between a [`Shard`] and an [`OutletShard`] that is still to begin, in any thread.
+///
+/// ```
+/// fn crosses_threads<T: Send>() {}
+/// crosses_threads::<fanfare_websocket::OutletLink>();
+/// ```
+pub struct OutletLink<P: Platform = Native> {
+    limits: Limits,
+    down: Receiver<Down<P>>,
+    uplink: Uplink,
+}
+
+impl<P: Platform> fmt::Debug for OutletLink<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutletLink").finish_non_exhaustive()
+    }
+}
+
+/// Both ends of a way to an outlet, and what comes up.
+pub(crate) fn link<P: Platform>(limits: Limits) -> (Link<P>, Receiver<Up>, OutletLink<P>) {
+    let (down, orders) = unbounded();
+    let (up, reports) = unbounded();
+    let shared = Arc::<Shared>::default();
+    let link = Link {
+        down,
+        shared: Arc::clone(&shared),
+    };
+    let uplink = Uplink { up, shared };
+    let outlet = OutletLink {
+        limits,
+        down: orders,
+        uplink,
+    };
+    (link, reports, outlet)
+}
+
+/// Connections of another thread than their hub's, on that thread. A clone is another handle to the same ones.
+///
+/// ```
+/// use std::rc::Rc;
+/// use fanfare_core::{AuthError, Hub, Limits};
+/// use fanfare_websocket::{Native, OutletShard, Shard, SocketLimits};
+///
+/// let (native, executor) = (Native::new()?, Rc::new(smol::LocalExecutor::new()));
+/// let hub = Hub::new(Limits::default(), [7; 32]);
+/// let nobody = |_: &_, _| Err(AuthError::BadToken);
+/// let shard = Shard::new(hub, native.clone(), SocketLimits::default(), nobody, &executor);
+/// let (link, clock) = (shard.add_outlet()?, native.clock());
+/// let outlet = std::thread::spawn(move || -> std::io::Result<()> {
+///     let (native, executor) = (Native::with_clock(clock)?, Rc::new(smol::LocalExecutor::new()));
+///     let outlet = OutletShard::new(link, native.clone(), SocketLimits::default(), &executor);
+///     native.block_on(&executor, outlet.ended());
+///     Ok(())
+/// });
+/// drop((shard, executor));
+/// outlet.join().unwrap()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct OutletShard<P: Platform = Native> {
+    shard: Shard<P>,
+    end: Rc<End>,
+}
+
+/// Whether the hub is gone, and who waits for that.
+#[derive(Debug, Default)]
+struct End(RefCell<(bool, Vec<Waker>)>);
+
+impl<P: Platform> Clone for OutletShard<P> {
+    fn clone(&self) -> Self {
+        Self {
+            shard: self.shard.clone(),
+            end: Rc::clone(&self.end),
+        }
+    }
+}
+
+impl<P: Platform> fmt::Debug for OutletShard<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutletShard").finish_non_exhaustive()
+    }
+}
+
+impl<P: Platform> OutletShard<P> {
+    /// Begins to serve what comes over `link`, by tasks that run on `executor`.
+    pub fn new(
+        link: OutletLink<P>,
+        platform: P,
+        limits: SocketLimits,
+        executor: &Rc<LocalExecutor<'static>>,
+    ) -> Self {
+        let engine = Engine::Outlet(Box::new(Outlet::new(link.limits)));
+        // Tokens are the hub's business.
+        let verify = Box::new(|_: &_, _| Err(AuthError::BadToken));
+        let uplink = Some(link.uplink);
+        let driver = Driver::new(engine, uplink, None, platform, limits, verify, executor);
+        let shard = Shard::begin(driver);
+        let end = Rc::<End>::default();
+        shard.spawn({
+            let (shard, end) = (shard.clone(), Rc::clone(&end));
+            async move {
+                obey(&shard, link.down).await;
+                let (is_over, waiting) = &mut *end.0.borrow_mut();
+                *is_over = true;
+                waiting.drain(..).for_each(Waker::wake);
+            }
+        });
+        Self { shard, end }
+    }
+
+    /// Waits until the hub's shard is gone.
+    pub fn ended(&self) -> impl Future<Output = ()> + use<P> {
+        let end = Rc::clone(&self.end);
+        poll_fn(move |cx| {
+            let (is_over, waiting) = &mut *end.0.borrow_mut();
+            if *is_over {
+                return Poll::Ready(());
+            }
+            waiting.push(cx.waker().clone());
+            Poll::Pending
+        })
+    }
+
+    /// What its connections hold. O(connections).
+    #[must_use]
+    pub fn held(&self) -> Held {
+        self.shard.held()
+    }
+}
+
+/// Does what the hub wants, in its order, until the hub is gone.
+async fn obey<P: Platform>(shard: &Shard<P>, down: Receiver<Down<P>>) {
+    while let Ok(first) = down.recv().await {
+        shard.platform().crossing().await;
+        let was_behind = down.len() >= ORDERS_MAX / 2;
+        let more = std::iter::from_fn(|| down.try_recv().ok());
+        for next in std::iter::once(first).chain(more).take(TURN) {
+            match next {
+                Down::Order(order) => shard.obey(order),
+                Down::Serve { conn, parcel, read } => shard.take_in(conn, parcel, read),
+            }
+        }
+        shard.obeyed();
+        if was_behind && down.len() < ORDERS_MAX / 2 {
+            shard.report(Up::Rests);
+        }
+        yield_now().await;
+    }
+}
+
+/// Hands the hub what an outlet reports, in its order.
+pub(crate) async fn hear<P: Platform>(shard: Shard<P>, up: Receiver<Up>) {
+    while let Ok(first) = up.recv().await {
+        shard.platform().crossing().await;
+        let more = std::iter::from_fn(|| up.try_recv().ok());
+        for next in std::iter::once(first).chain(more).take(TURN) {
+            match next {
+                Up::Report(report) => shard.handle(Input::Report(report)),
+                Up::Rests => shard.outlet_rests(),
+            }
+        }
+        yield_now().await;
+    }
+}
