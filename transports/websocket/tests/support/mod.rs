@@ -16,12 +16,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use fanfare_core::{
-    AuthError, Claims, Draft, Endpoint, Error, Hub, Limits, Now, Open, Payload, Principal, Publish,
-    Receipt, Target, TaskGrant, TaskId, Token, UserId,
+    AuthError, Claims, Draft, Endpoint, Error, Held, Hub, Limits, Now, Open, Payload, Principal,
+    Publish, Receipt, Target, TaskGrant, TaskId, Token, UserId,
 };
 use fanfare_websocket::upgrade::{Handshake, Query, Refusal};
 use fanfare_websocket::{
-    Answer, Body, Counters, Listener, ListenerLimits, Native, Respond, Shard, SocketLimits, Storage,
+    Answer, Body, Clock, Counters, Listener, ListenerLimits, Native, OutletLink, OutletShard,
+    Respond, Shard, SocketLimits, Storage,
 };
 use futures::future::LocalBoxFuture;
 use http_body_util::BodyExt;
@@ -111,6 +112,43 @@ impl Default for Options {
     }
 }
 
+/// A thread that serves connections.
+pub struct Outlet {
+    asks: Sender<Sender<Held>>,
+    thread: JoinHandle<()>,
+}
+
+impl Outlet {
+    fn begin(link: OutletLink, clock: Clock, limits: SocketLimits) -> Self {
+        let (asks, asked) = unbounded::<Sender<Held>>();
+        let thread = std::thread::spawn(move || {
+            let executor = Rc::new(LocalExecutor::new());
+            let native = Native::with_clock(clock).unwrap();
+            let outlet = OutletShard::new(link, native.clone(), limits, &executor);
+            let ended = outlet.ended();
+            let tells = async move {
+                while let Ok(asker) = asked.recv().await {
+                    let _ = asker.send(outlet.held()).await;
+                }
+            };
+            executor.spawn(tells).detach();
+            native.block_on(&executor, ended);
+        });
+        Self { asks, thread }
+    }
+
+    pub fn held(&self) -> Held {
+        let (sender, receiver) = bounded(1);
+        self.asks.send_blocking(sender).unwrap();
+        receiver.recv_blocking().unwrap()
+    }
+
+    /// Waits for its end, which comes with its server's.
+    pub fn join(self) {
+        self.thread.join().unwrap();
+    }
+}
+
 pub struct Server {
     pub address: SocketAddr,
     jobs: Option<Sender<Job>>,
@@ -138,6 +176,23 @@ impl Server {
             native.block_on(executor, shard.restored()).unwrap();
             shard
         })
+    }
+
+    /// One of which so many further threads serve connections, and those threads.
+    pub fn spread(options: Options, threads: usize) -> (Self, Vec<Outlet>) {
+        let (begun, outlets) = std::sync::mpsc::channel();
+        let server = Self::run_shard(options, move |options, native, executor| {
+            let hub = Hub::new(options.limits.clone(), [7; 32]);
+            let shard = Shard::new(hub, native.clone(), options.sockets, nobody, executor);
+            for _ in 0..threads {
+                let link = shard.add_outlet().unwrap();
+                begun
+                    .send(Outlet::begin(link, native.clock(), options.sockets))
+                    .unwrap();
+            }
+            shard
+        });
+        (server, outlets.into_iter().take(threads).collect())
     }
 
     fn run_shard(
