@@ -116,7 +116,11 @@ fn judged(
     let keeps = plan.world.keeps();
     let mut judge = Judge {
         oracles: Oracles::new(plan.world.limits.clone(), keeps),
-        memory: BoundedMemory::new(plan.world.limits.clone(), plan.world.devices.len()),
+        memory: BoundedMemory::new(
+            plan.world.limits.clone(),
+            plan.world.devices.len(),
+            plan.world.outlets,
+        ),
         seen: 0,
         last: None,
         presence: Presence::default(),

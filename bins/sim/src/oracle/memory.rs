@@ -18,6 +18,8 @@ const REST: usize = 4 << 20;
 const QUIET: i64 = 512;
 /// The same for each device: hash tables grow in one round or in another, by where the seeds of this process put their rows.
 const TABLES: i64 = 160;
+/// And for each thread: its two queues hold what passes in blocks of 31, of which one more may have been begun.
+const QUEUES: i64 = 16 << 10;
 /// Times that do not count yet: not all had come before, and tables were small.
 const WARM: usize = 1;
 
@@ -44,6 +46,7 @@ pub(crate) struct Sample {
 pub(crate) struct BoundedMemory {
     limits: Bounds,
     devices: usize,
+    outlets: u8,
     /// In the beginning.
     begun: Option<i64>,
     /// By turns: what was allocated when all had left.
@@ -55,10 +58,11 @@ pub(crate) struct BoundedMemory {
 impl BoundedMemory {
     pub(crate) const NAME: &str = "bounded_memory";
 
-    pub(crate) const fn new(limits: Bounds, devices: usize) -> Self {
+    pub(crate) const fn new(limits: Bounds, devices: usize, outlets: u8) -> Self {
         Self {
             limits,
             devices,
+            outlets,
             begun: None,
             quiet: Vec::new(),
             store: 0,
@@ -125,6 +129,7 @@ impl BoundedMemory {
     pub(crate) fn end(&self) -> Result<(), String> {
         let store = i64::try_from(self.store).unwrap_or(i64::MAX);
         let quiet = QUIET + TABLES * i64::try_from(self.devices).unwrap_or(i64::MAX / TABLES);
+        let quiet = quiet + QUEUES * i64::from(self.outlets);
         let before = self.quiet.iter().skip(WARM);
         let grows = before.clone().zip(before.skip(1));
         match grows.map(|(before, after)| after - before).min() {
@@ -161,7 +166,7 @@ mod tests {
             store: 0,
             bytes: 1 << 20,
         };
-        let mut oracle = BoundedMemory::new(limits, 2);
+        let mut oracle = BoundedMemory::new(limits, 2, 0);
         assert_eq!(oracle.weigh(&fine), Ok(()));
         type Change = fn(&mut Sample);
         let cases: [(&str, Change); 3] = [
