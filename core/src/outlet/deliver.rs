@@ -167,6 +167,7 @@ impl Outlet {
         let entry = &told.entry;
         let Some(line) = self.line(conn) else { return };
         let reads = match &mut line.mode {
+            Mode::Leaving { .. } if planted!(GoodbyeKeepsMember) => false,
             Mode::Failing | Mode::Leaving { .. } => return,
             Mode::Live => false,
             Mode::Behind(_) | Mode::Reading(_) => !planted!(LiveBeforeReplay),
