@@ -1,5 +1,5 @@
-//! The least that a server over WebSocket can do for one room: what is posted goes to all with one `write` a socket, before it is
-//! answered. No order to keep, no rights, no log, no heartbeat; a socket that takes nothing holds up all others.
+//! The least that a server over WebSocket can do: what is posted to a path goes to all that connected to it, with one `write` a
+//! socket, before it is answered. No order to keep, no rights, no log, no heartbeat; a socket that takes nothing holds up all others.
 //!
 //! `floor-server [ADDRESS]` serves until it is killed, so that `fanfare bench --raw` asks of it what it asks of Fanfare, in latency
 //! too. `floor` says what the writes alone cost, without the client's and the back end's part.
@@ -9,6 +9,7 @@
     reason = "a measuring program says where it listens"
 )]
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,8 +20,8 @@ use fanfare_benches::{Outcome, argument, raise_open_files, text_frame};
 /// Longer heads and bodies end a connection.
 const REQUEST_MAX: u64 = 1 << 20;
 
-/// Who gets what is posted.
-type Members = Arc<Mutex<Vec<TcpStream>>>;
+/// Who gets what is posted, by path.
+type Members = Arc<Mutex<HashMap<String, Vec<TcpStream>>>>;
 
 fn main() -> Outcome<()> {
     raise_open_files()?;
@@ -48,12 +49,14 @@ fn serve(stream: TcpStream, members: &Members) -> Outcome<()> {
             );
             (&stream).write_all(answer.as_bytes())?;
             let mut all = members.lock().unwrap_or_else(PoisonError::into_inner);
-            all.push(stream);
+            all.entry(request.path).or_default().push(stream);
             return Ok(());
         }
         let frame = text_frame(&request.body);
         let mut all = members.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain_mut(|member| member.write_all(&frame).is_ok());
+        if let Some(room) = all.get_mut(&request.path) {
+            room.retain_mut(|member| member.write_all(&frame).is_ok());
+        }
         drop(all);
         (&stream).write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
     }
@@ -62,6 +65,7 @@ fn serve(stream: TcpStream, members: &Members) -> Outcome<()> {
 
 /// What the floor has to know of a request.
 struct Request {
+    path: String,
     /// Of a WebSocket's handshake.
     key: Option<String>,
     body: Vec<u8>,
@@ -70,7 +74,7 @@ struct Request {
 impl Request {
     /// The next one, or none where the connection ended.
     fn read(reader: &mut BufReader<TcpStream>) -> Outcome<Option<Self>> {
-        let (mut key, mut length) = (None, 0);
+        let (mut path, mut key, mut length) = (None, None, 0);
         let mut head = reader.take(REQUEST_MAX);
         let mut line = String::new();
         loop {
@@ -80,6 +84,10 @@ impl Request {
             }
             if line.trim_end().is_empty() {
                 break;
+            }
+            if path.is_none() {
+                path = line.split(' ').nth(1).map(str::to_owned);
+                continue;
             }
             match line.split_once(':') {
                 Some((name, value)) if name.eq_ignore_ascii_case("sec-websocket-key") => {
@@ -91,11 +99,12 @@ impl Request {
                 _ => {}
             }
         }
+        let path = path.ok_or("a request without a path")?;
         if length > REQUEST_MAX {
             return Err(format!("a body of {length} bytes is longer than {REQUEST_MAX}").into());
         }
         let mut body = vec![0; usize::try_from(length)?];
         reader.read_exact(&mut body)?;
-        Ok(Some(Self { key, body }))
+        Ok(Some(Self { path, key, body }))
     }
 }
