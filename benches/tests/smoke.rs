@@ -1,8 +1,10 @@
 //! Each measuring program runs, with numbers that are too small to say anything, and finds what it checks as it should be.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The server that they measure, where cargo has not built it beside them.
 fn build_server() {
@@ -102,5 +104,66 @@ fn every_program_measures_what_it_says() {
         for (line, begin) in lines.iter().zip(begins) {
             assert!(line.starts_with(begin), "{program}: {said}");
         }
+    }
+}
+
+#[test]
+fn what_is_posted_to_the_floor_goes_to_the_members_of_that_path() {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_floor-server"))
+        .arg("127.0.0.1:0")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut said = BufReader::new(server.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    let address = line.trim().rsplit(' ').next().unwrap();
+    let join = |path: &str| {
+        let mut member = TcpStream::connect(address).unwrap();
+        // The key and the answer of RFC 6455, section 1.3.
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        member.write_all(request.as_bytes()).unwrap();
+        let mut member = BufReader::new(member);
+        let head: Vec<String> = (0..5)
+            .map(|_| {
+                let mut line = String::new();
+                member.read_line(&mut line).unwrap();
+                line
+            })
+            .collect();
+        assert_eq!(head[0], "HTTP/1.1 101 Switching Protocols\r\n");
+        assert_eq!(
+            head[3],
+            "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+        );
+        member
+    };
+    let (mut here, mut there) = (join("/1"), join("/2"));
+    let mut back_end = TcpStream::connect(address).unwrap();
+    for (path, body) in [("/1", "one"), ("/2", "two"), ("/3", "nobody")] {
+        let length = body.len();
+        write!(
+            back_end,
+            "POST {path} HTTP/1.1\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        let mut answer = [0; 38];
+        back_end.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    }
+    for (member, payload) in [(&mut here, "one"), (&mut there, "two")] {
+        let mut frame = [0; 5];
+        member.read_exact(&mut frame).unwrap();
+        assert_eq!(frame, *fanfare_benches::text_frame(payload.as_bytes()));
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    // Nothing of another path, to the end of the connection.
+    for mut member in [here, there] {
+        let mut rest = Vec::new();
+        let _ = member.read_to_end(&mut rest);
+        assert!(rest.is_empty(), "{rest:?}");
     }
 }
