@@ -4,7 +4,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// The server that they measure, where cargo has not built it beside them.
 fn build_server() {
@@ -107,19 +108,32 @@ fn every_program_measures_what_it_says() {
     }
 }
 
+/// Ends with the test, also where that fails.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn what_is_posted_to_the_floor_goes_to_the_members_of_that_path() {
-    let mut server = Command::new(env!("CARGO_BIN_EXE_floor-server"))
+    let server = Command::new(env!("CARGO_BIN_EXE_floor-server"))
         .arg("127.0.0.1:0")
         .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .spawn();
+    let mut server = Server(server.unwrap());
     let mut line = String::new();
-    let mut said = BufReader::new(server.stdout.take().unwrap());
+    let mut said = BufReader::new(server.0.stdout.take().unwrap());
     said.read_line(&mut line).unwrap();
     let address = line.trim().rsplit(' ').next().unwrap();
     let join = |path: &str| {
         let mut member = TcpStream::connect(address).unwrap();
+        // What does not come fails the test, instead of holding it up.
+        let while_busy = Some(Duration::from_secs(30));
+        member.set_read_timeout(while_busy).unwrap();
         // The key and the answer of RFC 6455, section 1.3.
         let request = format!(
             "GET {path} HTTP/1.1\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -158,8 +172,7 @@ fn what_is_posted_to_the_floor_goes_to_the_members_of_that_path() {
         member.read_exact(&mut frame).unwrap();
         assert_eq!(frame, *fanfare_benches::text_frame(payload.as_bytes()));
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server);
     // Nothing of another path, to the end of the connection.
     for mut member in [here, there] {
         let mut rest = Vec::new();
