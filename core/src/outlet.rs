@@ -3,6 +3,8 @@
 //! A hub decides what is sent to whom, and in which order; an outlet keeps it until it is pulled. It knows no log, no rights and
 //! no users, so that there may be several of them, each with connections of its own. Keeps *Slow hurts itself only*.
 
+#[cfg(test)]
+mod crossing;
 mod deliver;
 mod line;
 mod order;
@@ -22,6 +24,7 @@ use crate::hub::{Effect, Held, Input};
 use crate::ids::{ConnId, Position, RoomId, TaskId};
 use crate::limits::Limits;
 use crate::lookup::Lookup;
+use crate::protocol;
 use crate::sim_reached;
 use crate::time::{Now, Time};
 use line::{Behind, Due, Line, Mode, Reading};
@@ -246,14 +249,17 @@ impl Outlet {
                     self.say(now, conn, frame);
                 }
             }
-            Order::Missing { conn, room, frame } => {
-                // Otherwise more is missing than the hub knows of, and is told with the event.
-                if self
-                    .missed(conn)
-                    .is_none_or(|missed| !missed.contains_key(&room))
-                {
-                    self.say(now, conn, frame);
+            Order::Missing {
+                conn,
+                room,
+                mut gap,
+            } => {
+                let missed = self.missed(conn);
+                let first = missed.and_then(|missed| missed.remove(&room));
+                if let Some(first) = first.filter(|first| first.epoch == gap.epoch) {
+                    gap.from = gap.from.min(first.seq);
                 }
+                self.say(now, conn, protocol::gap(room, &gap));
             }
             Order::Read { conn, why } => self.read(now, conn, why),
             Order::Again { conn } => {
@@ -364,12 +370,9 @@ impl Outlet {
         Some((line.filter(|_| is_open)?, &self.limits))
     }
 
-    /// What a connection missed of which the hub does not know that it fell behind.
+    /// What a connection missed, the first of each room, as far as the hub may not know of it.
     fn missed(&mut self, conn: ConnId) -> Option<&mut BTreeMap<RoomId, Position>> {
-        match &mut self.line(conn)?.mode {
-            Mode::Behind(behind) => Some(&mut behind.missed),
-            Mode::Live | Mode::Reading(_) | Mode::Failing | Mode::Leaving { .. } => None,
-        }
+        self.line(conn)?.missed()
     }
 
     /// Takes a connection away. Whether there was one. It stands among the watchers until the hub has it leave.
@@ -415,14 +418,13 @@ impl Outlet {
             (Mode::Live, _) => line.mode = Mode::Reading(Box::default()),
             (Mode::Behind(behind), ReadWhy::IsBehind) => {
                 let Behind { missed, deferred } = std::mem::take(&mut **behind);
+                let first = missed.clone();
                 line.mode = Mode::Reading(Box::new(Reading {
                     asked: false,
+                    missed,
                     deferred,
                 }));
-                self.reports.push_back(Report::Missed {
-                    conn,
-                    first: missed,
-                });
+                self.reports.push_back(Report::Missed { conn, first });
             }
             // The hub learns of it yet.
             (Mode::Behind(_), ReadWhy::Resumes) => {}
@@ -440,6 +442,8 @@ impl Outlet {
             return;
         };
         reading.asked = ends;
+        reading.missed.clear();
+
         frames
             .into_iter()
             .for_each(|frame| line.outbox.push_read(frame));

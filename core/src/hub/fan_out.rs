@@ -140,8 +140,8 @@ impl Hub {
                 continue;
             }
             sim_reached!("deleted_while_read");
-            let (room, frame) = (place.room, protocol::gap(place.room, &gap));
-            self.order(now, Order::Missing { conn, room, frame });
+            let room = place.room;
+            self.order(now, Order::Missing { conn, room, gap });
         }
     }
 

@@ -354,12 +354,12 @@ fn note_missed(missed: &mut BTreeMap<RoomId, Position>, through: Through<'_>) {
     }
 }
 
-/// A client that fell behind, of which the hub does not know, is told what it will not get of a task that is deleted.
+/// A client that fell behind is told what it will not get of a task that is deleted, as far as the hub did not know of it.
 fn say_missed(line: &mut Line, task: Option<&Place>) -> Result<(), Full> {
-    let (Some(place), Mode::Behind(behind)) = (task, &mut line.mode) else {
+    let (Some(place), Some(missed)) = (task, line.missed()) else {
         return Ok(());
     };
-    let Some(first) = behind.missed.remove(&place.room) else {
+    let Some(first) = missed.remove(&place.room) else {
         return Ok(());
     };
     let gap = Gap {

@@ -48,6 +48,8 @@ pub(super) struct Behind {
 pub(super) struct Reading {
     /// Whether the hub was asked for more, and has not said that there is some.
     pub(super) asked: bool,
+    /// The first of each room that did not come live, until something is read: then the hub knows of them.
+    pub(super) missed: BTreeMap<RoomId, Position>,
     pub(super) deferred: Deferred,
 }
 
@@ -130,6 +132,15 @@ impl Line {
 
     pub(super) const fn is_reading(&self) -> bool {
         matches!(self.mode, Mode::Reading(_))
+    }
+
+    /// What was missed, the first of each room, as far as the hub may not know of it.
+    pub(super) fn missed(&mut self) -> Option<&mut BTreeMap<RoomId, Position>> {
+        match &mut self.mode {
+            Mode::Behind(behind) => Some(&mut behind.missed),
+            Mode::Reading(reading) => Some(&mut reading.missed),
+            Mode::Live | Mode::Failing | Mode::Leaving { .. } => None,
+        }
     }
 
     /// Takes an event that came live. Whether it fell behind by it.

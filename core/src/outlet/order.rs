@@ -5,6 +5,7 @@ use crate::close::CloseCode;
 use crate::event::{Entry, Place};
 use crate::frame::Frame;
 use crate::ids::{ConnId, Position, RoomId, Seq, TaskId};
+use crate::room_log::Gap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -51,11 +52,11 @@ pub(crate) enum Order {
         room: RoomId,
         frame: Frame,
     },
-    /// What is missing of a task that is being deleted, for who reads it.
+    /// What is missing of a task that is being deleted, for who reads it; more, where the hub has yet to be told from where on.
     Missing {
         conn: ConnId,
         room: RoomId,
-        frame: Frame,
+        gap: Gap,
     },
     /// All rooms of the connection are read from the log from here on: nothing of them comes live.
     Read { conn: ConnId, why: ReadWhy },

@@ -73,6 +73,9 @@ impl Outlet {
     pub(crate) fn passed(&mut self, now: Now, conn: ConnId) {
         if let Some((line, limits)) = self.line_and_limits(conn) {
             line.progressed(now.time, limits);
+            if let Some(missed) = line.missed() {
+                missed.clear();
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! Shards of other threads: each serves connections, and all have one hub, with which they talk in two queues.
 //!
-//! What the hub's shard has for an outlet goes down, what that reports comes up, each in its order. An outlet waits for nobody and
-//! does what it is told as it comes; publishes of back ends wait while too much of that is still to be done. What comes up is
-//! bounded by what connections may say at once.
+//! What the hub's shard has for an outlet goes down, what that reports comes up, each in its order. What goes down in one turn of
+//! the executor goes at once, so that several publishes wake the other thread once and leave it in one write a socket. An outlet
+//! waits for nobody and does what it is told as it comes; publishes of back ends wait while too much of that is still to be done.
+//! What comes up is bounded by what connections may say at once.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -50,6 +51,8 @@ pub(crate) enum Up {
 pub(crate) struct Shared {
     /// Sockets of the outlet, and those on the way to it.
     pub(crate) sockets: AtomicUsize,
+    /// Orders that it has not obeyed yet.
+    orders: AtomicUsize,
     pub(crate) counters: Mutex<Counters>,
 }
 
@@ -69,8 +72,14 @@ impl Shared {
 
 /// The hub's end.
 pub(crate) struct Link<P: Platform> {
-    down: Sender<Down<P>>,
+    waiting: Rc<RefCell<Waiting<P>>>,
     pub(crate) shared: Arc<Shared>,
+}
+
+/// What goes down next, and who sends it.
+struct Waiting<P: Platform> {
+    downs: Vec<Down<P>>,
+    sender: Option<Waker>,
 }
 
 impl<P: Platform> Link<P> {
@@ -78,25 +87,52 @@ impl<P: Platform> Link<P> {
         self.shared.sockets()
     }
 
-    /// An outlet that has ended has no connection left.
     pub(crate) fn order(&self, order: OutletOrder) {
-        let _ = self.down.try_send(Down::Order(order));
+        self.push(Down::Order(order));
     }
 
-    /// Sends a connection to the outlet. Where that has ended, the connection ends too.
+    /// Sends a connection to the outlet.
     pub(crate) fn serve(&self, conn: ConnId, parcel: P::Parcel, read: Bytes) {
         self.shared.sockets.fetch_add(1, Ordering::AcqRel);
-        if self
-            .down
-            .try_send(Down::Serve { conn, parcel, read })
-            .is_err()
-        {
-            self.shared.sockets.fetch_sub(1, Ordering::AcqRel);
+        self.push(Down::Serve { conn, parcel, read });
+    }
+
+    fn push(&self, down: Down<P>) {
+        self.shared.orders.fetch_add(1, Ordering::AcqRel);
+        let Waiting { downs, sender } = &mut *self.waiting.borrow_mut();
+        downs.push(down);
+        if let Some(sender) = sender.take() {
+            sender.wake();
         }
     }
 
     pub(crate) fn is_behind(&self) -> bool {
-        self.down.len() > ORDERS_MAX
+        self.shared.orders.load(Ordering::Acquire) > ORDERS_MAX
+    }
+
+    /// Sends what waits, whenever there is any, once the tasks before this one have had their turn.
+    fn send(&self, down: Sender<Vec<Down<P>>>) -> impl Future<Output = ()> + use<P> {
+        let (waiting, shared) = (Rc::clone(&self.waiting), Arc::clone(&self.shared));
+        async move {
+            loop {
+                let downs = poll_fn(|cx| {
+                    let Waiting { downs, sender } = &mut *waiting.borrow_mut();
+                    if downs.is_empty() {
+                        *sender = Some(cx.waker().clone());
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(std::mem::take(downs))
+                });
+                // With an outlet that has ended its connections have ended too.
+                if let Err(refused) = down.try_send(downs.await) {
+                    let downs = refused.into_inner();
+                    let is_socket = |down: &&Down<P>| matches!(down, Down::Serve { .. });
+                    let sockets = downs.iter().filter(is_socket).count();
+                    shared.sockets.fetch_sub(sockets, Ordering::AcqRel);
+                    shared.orders.fetch_sub(downs.len(), Ordering::AcqRel);
+                }
+            }
+        }
     }
 }
 
@@ -128,7 +164,7 @@ impl Uplink {
 /// ```
 pub struct OutletLink<P: Platform = Native> {
     limits: Limits,
-    down: Receiver<Down<P>>,
+    down: Receiver<Vec<Down<P>>>,
     uplink: Uplink,
 }
 
@@ -138,22 +174,33 @@ impl<P: Platform> fmt::Debug for OutletLink<P> {
     }
 }
 
-/// Both ends of a way to an outlet, and what comes up.
-pub(crate) fn link<P: Platform>(limits: Limits) -> (Link<P>, Receiver<Up>, OutletLink<P>) {
+/// Both ends of a way to an outlet, what is to run beside the hub for it, and what comes up.
+pub(crate) fn link<P: Platform>(
+    limits: Limits,
+) -> (
+    Link<P>,
+    impl Future<Output = ()> + use<P>,
+    Receiver<Up>,
+    OutletLink<P>,
+) {
     let (down, orders) = unbounded();
     let (up, reports) = unbounded();
     let shared = Arc::<Shared>::default();
     let link = Link {
-        down,
+        waiting: Rc::new(RefCell::new(Waiting {
+            downs: Vec::new(),
+            sender: None,
+        })),
         shared: Arc::clone(&shared),
     };
+    let sends = link.send(down);
     let uplink = Uplink { up, shared };
     let outlet = OutletLink {
         limits,
         down: orders,
         uplink,
     };
-    (link, reports, outlet)
+    (link, sends, reports, outlet)
 }
 
 /// Connections of another thread than their hub's, on that thread. A clone is another handle to the same ones.
@@ -213,6 +260,7 @@ impl<P: Platform> OutletShard<P> {
         let engine = Engine::Outlet(Box::new(Outlet::new(link.limits)));
         // Tokens are the hub's business.
         let verify = Box::new(|_: &_, _| Err(AuthError::BadToken));
+        let shared = Arc::clone(&link.uplink.shared);
         let uplink = Some(link.uplink);
         let driver = Driver::new(engine, uplink, None, platform, limits, verify, executor);
         let shard = Shard::begin(driver);
@@ -220,7 +268,7 @@ impl<P: Platform> OutletShard<P> {
         shard.spawn({
             let (shard, end) = (shard.clone(), Rc::clone(&end));
             async move {
-                obey(&shard, link.down).await;
+                obey(&shard, link.down, &shared).await;
                 let (is_over, waiting) = &mut *end.0.borrow_mut();
                 *is_over = true;
                 waiting.drain(..).for_each(Waker::wake);
@@ -250,22 +298,28 @@ impl<P: Platform> OutletShard<P> {
 }
 
 /// Does what the hub wants, in its order, until the hub is gone.
-async fn obey<P: Platform>(shard: &Shard<P>, down: Receiver<Down<P>>) {
-    while let Ok(first) = down.recv().await {
+async fn obey<P: Platform>(shard: &Shard<P>, down: Receiver<Vec<Down<P>>>, shared: &Shared) {
+    while let Ok(orders) = down.recv().await {
         shard.platform().crossing().await;
-        let was_behind = down.len() >= ORDERS_MAX / 2;
-        let more = std::iter::from_fn(|| down.try_recv().ok());
-        for next in std::iter::once(first).chain(more).take(TURN) {
-            match next {
-                Down::Order(order) => shard.obey(order),
-                Down::Serve { conn, parcel, read } => shard.take_in(conn, parcel, read),
+        let mut orders = orders.into_iter();
+        while orders.len() > 0 {
+            let left = orders.len();
+            while left - orders.len() < TURN {
+                match orders.next() {
+                    Some(Down::Order(order)) => shard.obey(order),
+                    Some(Down::Serve { conn, parcel, read }) => shard.take_in(conn, parcel, read),
+                    None => break,
+                }
             }
+            shard.obeyed();
+            let done = left - orders.len();
+            let before = shared.orders.fetch_sub(done, Ordering::AcqRel);
+            let half = ORDERS_MAX / 2;
+            if before >= half && before - done < half {
+                shard.report(Up::Rests);
+            }
+            yield_now().await;
         }
-        shard.obeyed();
-        if was_behind && down.len() < ORDERS_MAX / 2 {
-            shard.report(Up::Rests);
-        }
-        yield_now().await;
     }
 }
 

@@ -154,10 +154,11 @@ impl<P: Platform> Shard<P> {
         }
         let mut state = self.driver.state.borrow_mut();
         let limits = state.engine.hub().limits().clone();
-        let (link, reports, outlet) = outlet::link(limits);
+        let (link, sends, reports, outlet) = outlet::link(limits);
         state.outlets.push(Arc::clone(&link.shared));
         links.push(link);
         drop(state);
+        self.spawn(sends);
         self.spawn(outlet::hear(self.clone(), reports));
         Ok(outlet)
     }
