@@ -382,8 +382,9 @@ export class Fanfare {
   #seat(entry, info) {
     const { position } = entry;
     if (info.recovered === undefined) entry.position = { epoch: info.epoch, seq: info.seq };
-    // With a recovered room the replay follows, from our position, or from the device's cursor that only the server knows.
-    else if (position?.epoch !== info.epoch) entry.position = { epoch: info.epoch, seq: null };
+    // The replay follows, from our position, or from the device's cursor that only the server knows. A gap is told before it where
+    // the room is not recovered: until it came, we stand where we were, so that it is told again where this connection is lost.
+    else if (!position || (info.recovered && position.epoch !== info.epoch)) entry.position = { epoch: info.epoch, seq: null };
     Object.assign(entry, { joined: true, oldest: false, info });
     entry.ready.resolve(info);
   }

@@ -159,6 +159,7 @@ const scenarios = {
     const gaps = [];
     client.on('system:gap', ({ data }) => gaps.push(data));
     await w.welcome({ epoch: 'new', seq: 3, recovered: false });
+    equal(client.positions, { 'user:7': { epoch: 'old', seq: 9 } }, 'a connection lost here has the gap told again');
     await w.say('gap', { room: 'user:7', epoch: 'new', from: 1, to: 2, reason: 'epoch', unread: 5 });
     equal(gaps.map(({ reason }) => reason), ['epoch']);
     equal(client.unread, 5);

@@ -81,6 +81,18 @@ impl Client {
         self.events(frame)
     }
 
+    /// Its connection is lost: what was not handed on comes again, but for doubles that it may know of by now.
+    fn lost(&mut self) -> Result<(), String> {
+        self.is_there = false;
+        for frame in std::mem::take(&mut self.came) {
+            if !self.is_double(&frame) {
+                break;
+            }
+            self.events(&frame)?;
+        }
+        Ok(())
+    }
+
     fn learn(&mut self, frame: &Value) -> Result<(), String> {
         let data = &frame["data"];
         match text(frame, "/type") {
@@ -194,11 +206,7 @@ impl Oracle for HandedOn {
                         *client = Client::begins(since);
                     }
                     Tells::Message(frame) => return client.handed(frame),
-                    Tells::Lost(_) => {
-                        // What was not handed on comes again.
-                        client.came.clear();
-                        client.is_there = false;
-                    }
+                    Tells::Lost(_) => return client.lost(),
                     Tells::Ends => *client = Client::default(),
                 }
             }

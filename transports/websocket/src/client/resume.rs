@@ -91,15 +91,15 @@ impl Resume {
         match (self.rooms.get_mut(&room), head.recovered) {
             // What was missed is coming, and ends at the head: until it came, the old position stands.
             (Some(place), Some(true)) if place.epoch == head.epoch => {}
-            // A gap follows and says from where the rest comes.
-            (Some(place), Some(false)) if place.epoch == head.epoch => {}
+            // A gap follows and says from where the rest comes, be it in another epoch: until it came, it is still to be told.
+            (Some(_), Some(false)) => {}
             (Some(place), None) => {
                 *place = Place {
                     epoch: head.epoch.clone(),
                     seq: Some(head.seq),
                 }
             }
-            (Some(place), Some(_)) => {
+            (Some(place), Some(true)) => {
                 *place = Place {
                     epoch: head.epoch.clone(),
                     seq: None,
@@ -272,6 +272,11 @@ mod tests {
             "welcome",
             r#"{"rooms":{"user:7":{"epoch":"f","seq":2,"recovered":false}}}"#,
         ));
+        assert_eq!(
+            positions(&resume),
+            "user:7@e:30",
+            "a connection that is lost before the gap came has it told again"
+        );
         resume.take(&system(
             "gap",
             r#"{"room":"user:7","epoch":"f","from":1,"to":2,"reason":"epoch"}"#,
