@@ -24,6 +24,24 @@ fn open(server: &Server) -> TcpStream {
     stream
 }
 
+/// What comes until the close frame, of a server that drains.
+fn until_close(stream: &mut TcpStream) -> String {
+    let (mut all, mut byte) = (Vec::new(), [0]);
+    let is_close = |bytes: &[u8]| bytes[0] == 0x88 && bytes[2..] == 4001_u16.to_be_bytes();
+    while !all.windows(4).any(is_close) {
+        let read = stream.read(&mut byte).unwrap();
+        assert_eq!(read, 1, "{}", String::from_utf8_lossy(&all));
+        all.push(byte[0]);
+    }
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+/// Closes the client's side, too.
+fn leave(mut stream: TcpStream) {
+    let close = [0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa1];
+    stream.write_all(&close).unwrap();
+}
+
 #[test]
 fn a_signal_says_goodbye_closes_with_4001_and_ends_with_0() {
     for signal in [Signal::INT, Signal::TERM] {
@@ -38,30 +56,12 @@ fn a_signal_says_goodbye_closes_with_4001_and_ends_with_0() {
             seen.extend_from_slice(&bytes[..read]);
         }
         server.signal(signal);
-        let mut rest = Vec::new();
-        let mut byte = [0];
-        // Until the close frame; then the client closes its side, too.
-        while !rest
-            .windows(4)
-            .any(|bytes| bytes[0] == 0x88 && bytes[2..] == 4001_u16.to_be_bytes())
-        {
-            assert_eq!(
-                stream.read(&mut byte).unwrap(),
-                1,
-                "{}",
-                String::from_utf8_lossy(&rest)
-            );
-            rest.push(byte[0]);
-        }
-        let text = String::from_utf8_lossy(&rest);
+        let text = until_close(&mut stream);
         assert!(
             text.contains("system:goodbye") && text.contains("retry_after_ms"),
             "{text}"
         );
-        stream
-            .write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa1])
-            .unwrap();
-        drop(stream);
+        leave(stream);
         let (status, log) = server.wait();
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(log.contains("drained"), "{log}");
@@ -84,6 +84,29 @@ fn a_client_that_does_not_leave_is_waited_for_no_longer_than_the_deadline() {
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     assert!(log.contains("not all clients left in time"), "{log}");
+}
+
+#[test]
+fn who_comes_while_it_drains_is_sent_away_and_not_waited_for() {
+    let server = Server::start(&[
+        "--drain-timeout",
+        "1h",
+        "--linger-timeout",
+        "1h",
+        "--close-timeout",
+        "1h",
+    ]);
+    let mut first = open(&server);
+    assert_eq!(Answer::read(&mut first).status, 101);
+    server.signal(Signal::TERM);
+    until_close(&mut first);
+    let mut late = open(&server);
+    let text = until_close(&mut late);
+    assert!(text.contains("retry_after_ms"), "{text}");
+    leave(first);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains("not all clients"), "{log}");
 }
 
 #[test]

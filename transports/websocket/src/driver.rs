@@ -71,6 +71,8 @@ pub(crate) struct State<S> {
     /// Those that it has forgotten, until their last bytes are written and taken.
     closing: BTreeMap<ConnId, Rc<Socket<S>>>,
     pub(crate) sockets: usize,
+    /// Those of them that came while it drained.
+    late: usize,
     /// HTTP requests that were not answered yet.
     pub(crate) requests: usize,
     /// To be written.
@@ -107,6 +109,7 @@ impl<S> State<S> {
             open: Vec::new(),
             closing: BTreeMap::new(),
             sockets: 0,
+            late: 0,
             requests: 0,
             ready: Vec::new(),
             outgoing: Outgoing::default(),
@@ -132,6 +135,7 @@ impl<S> State<S> {
             self.open.resize_with(slot + 1, || None);
         }
         if let Some(place) = self.open.get_mut(slot) {
+            self.late += usize::from(socket.is_late);
             *place = Some(socket);
             self.sockets += 1;
             self.counters.opened += 1;
@@ -205,6 +209,7 @@ impl<S> State<S> {
         // The reader ends, and with it the last holder of the stream.
         drop(socket.reader.take());
         self.sockets -= 1;
+        self.late -= usize::from(socket.is_late);
         self.counters.closed += 1;
         if let Some(uplink) = &self.uplink {
             self.share_counters();
@@ -213,10 +218,10 @@ impl<S> State<S> {
         self.wake_drain();
     }
 
-    /// Whether it was drained, nobody is served any more, and nothing is being committed.
+    /// Whether it was drained, nobody is served any more but who came meanwhile, and nothing is being committed.
     pub(crate) fn is_empty(&self) -> bool {
         let is_done = self.drained && self.requests == 0 && self.commits == 0;
-        is_done && self.all_sockets() == 0
+        is_done && self.all_sockets() == self.late
     }
 
     /// Those of outlets included.

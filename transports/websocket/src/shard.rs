@@ -344,8 +344,9 @@ impl<P: Platform> Shard<P> {
         result
     }
 
-    /// Tells every client when to come back, closes all connections, and ends when the last is gone, every HTTP request
-    /// under way is answered and no commit is under way, or `deadline_ms` from now. Whether all went in time.
+    /// Tells every client when to come back, closes all connections, and ends when the last of those that were there is gone, every
+    /// HTTP request under way is answered and no commit is under way, or `deadline_ms` from now. Whether all went in time. Who comes
+    /// meanwhile is sent away, and not waited for.
     pub async fn drain(&self, deadline_ms: u64) -> bool {
         self.handle(Input::Drain);
         let deadline = self.time().plus(deadline_ms);
@@ -397,7 +398,9 @@ impl<P: Platform> Shard<P> {
         let links = self.driver.links.borrow();
         let least = (1..).zip(&*links).min_by_key(|(_, link)| link.sockets());
         let mut state = self.driver.state.borrow_mut();
-        let least = least.filter(|(_, link)| link.sockets() < state.sockets);
+        // Who comes while it drains is sent away by this thread, which counts them.
+        let is_late = state.engine.hub().is_draining();
+        let least = least.filter(|(_, link)| !is_late && link.sockets() < state.sockets);
         let outlet = least.map_or(0, |(outlet, _)| outlet);
         self.driver.platform.watch(now, Passes::Open(&open));
         // In the hub's own thread, so that nothing that is said of its user from here on misses it.
@@ -409,7 +412,7 @@ impl<P: Platform> Shard<P> {
                 link.serve(conn, self.driver.platform.send_off(stream), read);
             }
             None => {
-                self.attach(&mut state, conn, stream, read);
+                self.attach(&mut state, conn, stream, is_late, read);
                 self.driver.carry_out(&mut state, now);
             }
         }
@@ -422,7 +425,7 @@ impl<P: Platform> Shard<P> {
         let mut state = self.driver.state.borrow_mut();
         match taken {
             Ok(stream) if state.engine.serves(conn) => {
-                self.attach(&mut state, conn, stream, read);
+                self.attach(&mut state, conn, stream, false, read);
                 // What waits for it was named when it had no socket.
                 if let Some(socket) = state.find(conn).cloned() {
                     state.enqueue(&socket);
@@ -442,9 +445,16 @@ impl<P: Platform> Shard<P> {
         }
     }
 
-    fn attach(&self, state: &mut State<P::Stream>, conn: ConnId, stream: P::Stream, read: Bytes) {
+    fn attach(
+        &self,
+        state: &mut State<P::Stream>,
+        conn: ConnId,
+        stream: P::Stream,
+        is_late: bool,
+        read: Bytes,
+    ) {
         let message_bytes = state.engine.message_bytes();
-        let socket = Rc::new(Socket::new(conn, stream, &self.driver.writable));
+        let socket = Rc::new(Socket::new(conn, stream, is_late, &self.driver.writable));
         let frames = Frames::new(
             self.clone(),
             Rc::clone(&socket),

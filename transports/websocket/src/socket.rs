@@ -37,6 +37,8 @@ pub(crate) struct Socket<S> {
     /// Whole control frames of tungstenite's that are to be written; more wait until these are.
     control: RefCell<Vec<u8>>,
     control_waiting: Cell<Option<Waker>>,
+    /// Whether it came while the shard drained, which does not wait for it.
+    pub(crate) is_late: bool,
     /// Whether it stands in the writer's list.
     pub(crate) queued: Cell<bool>,
     /// Whether the peer has ended its side.
@@ -52,7 +54,7 @@ pub(crate) struct Socket<S> {
 }
 
 impl<S> Socket<S> {
-    pub(crate) fn new(conn: ConnId, stream: S, writable: &Arc<Writable>) -> Self {
+    pub(crate) fn new(conn: ConnId, stream: S, is_late: bool, writable: &Arc<Writable>) -> Self {
         let writable = Waker::from(Arc::new(WriteWaker {
             conn,
             writable: Arc::clone(writable),
@@ -64,6 +66,7 @@ impl<S> Socket<S> {
             blocked: Cell::new(None),
             control: RefCell::default(),
             control_waiting: Cell::new(None),
+            is_late,
             queued: Cell::new(false),
             ended: Cell::new(false),
             message_since: Cell::new(None),
