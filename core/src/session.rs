@@ -140,6 +140,8 @@ pub(crate) struct Session {
     /// Messages that came meanwhile.
     pub(crate) held: VecDeque<String>,
     pub(crate) rate: Rate,
+    /// Whether its user's room began anew since it came: a number that names no epoch may be of the old one.
+    pub(crate) is_renumbered: bool,
     /// When the hub looks at this session next.
     pub(crate) scheduled: Option<Time>,
 }
@@ -157,6 +159,7 @@ impl Session {
             busy: false,
             held: VecDeque::new(),
             rate: Rate::new(now, limits),
+            is_renumbered: false,
             scheduled: None,
         }
     }

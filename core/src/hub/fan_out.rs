@@ -169,6 +169,9 @@ impl Hub {
             sim_reached!("evicted_with_members");
             let (_, frame) = protocol::begins_anew(&self.bus, room);
             for conn in members {
+                if let Some(session) = self.sessions.get_mut(conn) {
+                    session.is_renumbered |= matches!(room, RoomId::User(_));
+                }
                 let frame = frame.clone();
                 self.order(now, Order::Anew { conn, room, frame });
             }

@@ -226,13 +226,35 @@ impl Hub {
         let device = session.and_then(|session| Some((session.user()?, session.device.clone()?)));
         let (user, device) = device.ok_or(NO_DEVICE)?;
         let head = self.bus.position(user.into());
-        check_epoch("ack", named, &head.epoch)?;
+        self.check_epoch("ack", conn, named, &head.epoch)?;
         let reads = session.and_then(|session| session.catch_up.as_ref());
         let sent = reads
             .and_then(|catch_up| catch_up.position(user.into()))
             .unwrap_or(head.seq);
         self.bus.ack(user, &device, seq, sent)?;
         Ok((user, device))
+    }
+
+    /// Numbers of another epoch than the room's name other events. Those without an epoch are of the room's, unless that has begun
+    /// anew since the connection came.
+    fn check_epoch(
+        &self,
+        op: &str,
+        conn: ConnId,
+        named: Option<&Epoch>,
+        epoch: &Epoch,
+    ) -> Result<(), Error> {
+        let session = self.sessions.get(conn);
+        let is_clear = !session.is_some_and(|session| session.is_renumbered);
+        let problem = match named {
+            Some(named) if named == epoch => return Ok(()),
+            None if is_clear => return Ok(()),
+            Some(_) => "another epoch than the room's, which is",
+            None => {
+                "no epoch, and the room began anew since this connection came: say which numbers are meant; the epoch is now"
+            }
+        };
+        Err(Error::BadRequest(format!("`{op}` names {problem} {epoch}")))
     }
 
     /// Moves the device's cursor; what its client is answered.
@@ -262,7 +284,11 @@ impl Hub {
         let Some(user) = self.sessions.get(conn).and_then(|session| session.user()) else {
             return Ok(None);
         };
-        check_epoch("read", named, &self.bus.position(user.into()).epoch)?;
+        let epoch = self.bus.position(user.into()).epoch;
+        // Ids are the same in every epoch.
+        if named.is_some() || matches!(read, Read::UpTo(_)) {
+            self.check_epoch("read", conn, named, &epoch)?;
+        }
         let users = &self.users;
         let connected = |room: RoomId| match room {
             RoomId::User(user) => users.members(user).len(),
@@ -425,14 +451,4 @@ impl Hub {
             session.state = State::Live(Box::new(Live::new(now, principal)));
         }
     }
-}
-
-/// Numbers of another epoch than the room's name other events.
-fn check_epoch(op: &str, named: Option<&Epoch>, epoch: &Epoch) -> Result<(), Error> {
-    if named.is_none_or(|named| named == epoch) {
-        return Ok(());
-    }
-    Err(Error::BadRequest(format!(
-        "`{op}` names another epoch than the room's, which is {epoch}"
-    )))
 }

@@ -108,6 +108,42 @@ fn a_cursor_never_goes_back_nor_beyond_what_was_sent() {
 }
 
 #[test]
+fn a_number_that_names_no_epoch_counts_for_nothing_once_the_room_began_anew() {
+    let mut world = World::with(Settings {
+        limits: Limits {
+            log_bytes: 20_000,
+            ..Limits::default()
+        },
+        ..Settings::default()
+    });
+    let phone = device(&mut world, "phone");
+    notify(&mut world, 1..=3);
+    world.received(phone);
+    for _ in 0..30 {
+        world.publish_to_task(task(2), &[], draft("chat:message", "x".repeat(1_000)));
+    }
+    world.expect(phone, gap(ALICE, 1, 0, "epoch"));
+    notify(&mut world, 4..=6);
+    world.received(phone);
+    let epoch = world.position(phone, ALICE).unwrap().epoch;
+    for (op, sets, expected) in [
+        ("ack", r#""seq":3"#.to_owned(), refusal(1, "bad_request")),
+        ("read", r#""up_to":3"#.to_owned(), refusal(1, "bad_request")),
+        ("read", r#""ids":["n:1"]"#.to_owned(), reply(1)),
+        ("ack", format!(r#""seq":3,"epoch":"{epoch}""#), reply(1)),
+    ] {
+        let message = format!(r#"{{"op":"{op}","ref":1,{sets}}}"#);
+        world.say(phone, &message);
+        world.expect(phone, expected);
+    }
+    // One that comes now was told of no other epoch.
+    let tablet = device(&mut world, "tablet");
+    world.received(tablet);
+    let ack = world.ack(tablet, 3);
+    world.expect(tablet, reply(ack).with("/data/seq", 3));
+}
+
+#[test]
 fn what_is_still_read_from_the_log_was_not_sent_and_can_not_be_acknowledged() {
     let mut world = World::with(Settings {
         limits: Limits {
