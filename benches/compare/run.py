@@ -94,12 +94,15 @@ def columns(scenarios: Iterable[Scenario]) -> list[Column]:
 
 @dataclass
 class Server:
-    """A server that can be started on a port. `publish_beside`: it takes publishes on a port of their own."""
+    """A server that can be started on a port. `subscribe` and `publish`: the paths of a room. `publish_beside`: it takes publishes on a
+    port of their own."""
 
     name: str
     prepare: Callable[[], str]
     command: Callable[[int, int], list[str | Path]]
     raw: bool = True
+    subscribe: str = "/sub/{room}"
+    publish: str = "/pub/{room}"
     publish_beside: bool = False
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -129,6 +132,15 @@ def prepare_fanfare() -> str:
 
 def command_fanfare(port: int, _: int) -> list[str | Path]:
     return [built("fanfare-server"), "--memory", "--log", "warn", "--listen", f"127.0.0.1:{port}"]
+
+
+def prepare_floor() -> str:
+    built("floor-server")
+    return "limit, with HTTP"
+
+
+def command_floor(port: int, _: int) -> list[str | Path]:
+    return [built("floor-server"), f"127.0.0.1:{port}"]
 
 
 def prepare_nchan() -> str:
@@ -200,6 +212,7 @@ def command_axum(port: int, _: int) -> list[str | Path]:
 SECRETS = {name: secrets.token_hex(32) for name in ("FANFARE_TOKEN_SECRET", "FANFARE_API_KEY")}
 LIMIT = "limit"
 SERVERS = [
+    Server("floor-server", prepare_floor, command_floor, subscribe="/{room}", publish="/{room}"),
     Server("fanfare", prepare_fanfare, command_fanfare, raw=False, environment=SECRETS),
     Server("nchan", prepare_nchan, command_nchan),
     Server("ws", prepare_ws, command_ws),
@@ -262,7 +275,8 @@ def client(server: Server, scenario: Scenario, port: int, publish_port: int, opt
     command += ["--connections", str(scenario.members), "--rooms", str(scenario.rooms)]
     command += ["--duration", f"{options.seconds if scenario.in_flight else 0}s", "--in-flight", str(max(scenario.in_flight, 1))]
     if server.raw:
-        command += ["--raw", f"ws://127.0.0.1:{port}/sub/{{room}}", "--publish-url", f"http://127.0.0.1:{publish_port}/pub/{{room}}"]
+        command += ["--raw", f"ws://127.0.0.1:{port}{server.subscribe}"]
+        command += ["--publish-url", f"http://127.0.0.1:{publish_port}{server.publish}"]
     else:
         command += ["--url", f"http://127.0.0.1:{port}"]
     return command

@@ -26,6 +26,8 @@ type Members = Arc<Mutex<HashMap<String, Vec<TcpStream>>>>;
 fn main() -> Outcome<()> {
     raise_open_files()?;
     let listener = TcpListener::bind(argument(0, String::from("127.0.0.1:8080"))?)?;
+    // As many may wait as the system lets, not the 128 of the standard library.
+    rustix::net::listen(&listener, 4_096)?;
     println!("floor-server listens on {}", listener.local_addr()?);
     let members = Members::default();
     for stream in listener.incoming() {
