@@ -19,6 +19,34 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct OutletOrder(pub(crate) Order);
 
+impl OutletOrder {
+    /// Bytes that it keeps while it is on the way, about; what several orders share counts for each. O(its frames).
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        let kept = match &self.0 {
+            Order::Told(told) => {
+                let direct = told
+                    .direct
+                    .iter()
+                    .map(|it| size_of_val(it) + it.frame.wire().len());
+                told.entry.cost() + direct.sum::<usize>()
+            }
+            Order::Say { frame, .. } | Order::Anew { frame, .. } => frame.wire().len(),
+            Order::Close { goodbye, .. } => goodbye.wire().len(),
+            Order::More { frames, .. } => frames.iter().map(|frame| frame.wire().len()).sum(),
+            Order::Open { .. }
+            | Order::Enter { .. }
+            | Order::Leave { .. }
+            | Order::Missing { .. }
+            | Order::Read { .. }
+            | Order::Again { .. }
+            | Order::Handled { .. }
+            | Order::Live { .. } => 0,
+        };
+        size_of::<Self>() + kept
+    }
+}
+
 /// What an [`Outlet`](crate::Outlet) tells its hub. To be handed to it, by [`Input::Report`](crate::Input::Report), in the order in
 /// which it comes out of [`Outlet::report`](crate::Outlet::report).
 ///
@@ -28,6 +56,15 @@ pub struct OutletOrder(pub(crate) Order);
 /// ```
 #[derive(Debug)]
 pub struct OutletReport(pub(crate) Report);
+
+impl OutletReport {
+    /// Whether it brings orders, which have to wait while an outlet has too many: a message that may be said to everybody, or a
+    /// question for what the log has next. All others end something, and what comes behind this one waits with it.
+    #[must_use]
+    pub const fn brings_orders(&self) -> bool {
+        matches!(self.0, Report::Message { .. } | Report::Asks { .. })
+    }
+}
 
 /// What a hub has an outlet do. Orders for a connection that is gone do nothing.
 #[derive(Debug)]

@@ -242,9 +242,14 @@ impl<S> State<S> {
         }
     }
 
+    /// Whether an outlet has too much to do for anything that brings more of it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.outlets.iter().any(|outlet| outlet.is_behind())
+    }
+
     /// Whether the hub takes the connection's next message; if not, `cx` is woken when it does.
     pub(crate) fn poll_takes(&mut self, conn: ConnId, cx: &Context<'_>) -> Poll<()> {
-        if !self.engine.is_busy(conn) {
+        if !self.engine.is_busy(conn) && !self.is_behind() {
             return Poll::Ready(());
         }
         sim_reached!("reader_waits_for_the_hub");

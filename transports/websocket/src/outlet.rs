@@ -2,20 +2,22 @@
 //!
 //! What the hub's shard has for an outlet goes down, what that reports comes up, each in its order. What goes down in one turn of
 //! the executor goes at once, so that several publishes wake the other thread once and leave it in one write a socket. An outlet
-//! waits for nobody and does what it is told as it comes; publishes of back ends wait while too much of that is still to be done.
-//! What comes up is bounded by what connections may say at once.
+//! waits for nobody and does what it is told as it comes. Whatever would bring more of that waits while an outlet has too much to do
+//! already: publishes of back ends, messages of clients, and questions for what the log has next. What comes up is bounded by what
+//! connections may say at once.
 
 use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
 use async_channel::{Receiver, Sender, unbounded};
 use bytes::Bytes;
 use fanfare_core::{AuthError, ConnId, Held, Input, Limits, Outlet, OutletOrder, OutletReport};
+use futures::task::AtomicWaker;
 use smol::LocalExecutor;
 use smol::future::yield_now;
 
@@ -23,8 +25,8 @@ use crate::driver::Driver;
 use crate::engine::Engine;
 use crate::{Counters, Native, Platform, Shard, SocketLimits};
 
-/// Orders that an outlet has not obeyed yet, above which publishes of back ends wait.
-const ORDERS_MAX: usize = 4_096;
+/// Bytes of orders that an outlet has not obeyed yet, above which nothing is done that brings more; until half of them are left.
+const ORDERS_BYTES_MAX: usize = 4 << 20;
 /// Orders or reports taken before others have their turn.
 const TURN: usize = 256;
 
@@ -39,11 +41,20 @@ pub(crate) enum Down<P: Platform> {
     },
 }
 
+impl<P: Platform> Down<P> {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Order(order) => order.cost(),
+            Self::Serve { read, .. } => size_of::<Self>() + read.len(),
+        }
+    }
+}
+
 /// What an outlet's shard has for the hub's.
 pub(crate) enum Up {
     Report(OutletReport),
-    /// Something changed for which the hub's shard may wait: few orders are left, or no socket.
-    Rests,
+    /// No socket is left.
+    IsEmpty,
 }
 
 /// What both sides look at.
@@ -51,14 +62,43 @@ pub(crate) enum Up {
 pub(crate) struct Shared {
     /// Sockets of the outlet, and those on the way to it.
     pub(crate) sockets: AtomicUsize,
-    /// Orders that it has not obeyed yet.
+    /// Bytes of orders that it has not obeyed yet.
     orders: AtomicUsize,
+    /// Whether it has obeyed most of them since it was looked at, and who looks.
+    rested: AtomicBool,
+    waits: AtomicWaker,
     pub(crate) counters: Mutex<Counters>,
 }
 
 impl Shared {
     pub(crate) fn sockets(&self) -> usize {
         self.sockets.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.orders.load(Ordering::Acquire) > ORDERS_BYTES_MAX
+    }
+
+    /// So many bytes of orders are obeyed.
+    fn obeyed(&self, bytes: usize) {
+        let half = ORDERS_BYTES_MAX / 2;
+        let before = self.orders.fetch_sub(bytes, Ordering::AcqRel);
+        if before >= half && before - bytes < half {
+            self.rested.store(true, Ordering::Release);
+            self.waits.wake();
+        }
+    }
+
+    /// Waits until most of too many orders are obeyed.
+    async fn rests(&self) {
+        poll_fn(|cx| {
+            self.waits.register(cx.waker());
+            if self.rested.swap(false, Ordering::AcqRel) {
+                return Poll::Ready(());
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     pub(crate) fn count(&self, counters: Counters) {
@@ -98,16 +138,12 @@ impl<P: Platform> Link<P> {
     }
 
     fn push(&self, down: Down<P>) {
-        self.shared.orders.fetch_add(1, Ordering::AcqRel);
+        self.shared.orders.fetch_add(down.cost(), Ordering::AcqRel);
         let Waiting { downs, sender } = &mut *self.waiting.borrow_mut();
         downs.push(down);
         if let Some(sender) = sender.take() {
             sender.wake();
         }
-    }
-
-    pub(crate) fn is_behind(&self) -> bool {
-        self.shared.orders.load(Ordering::Acquire) > ORDERS_MAX
     }
 
     /// Sends what waits, whenever there is any, once the tasks before this one have had their turn.
@@ -129,7 +165,7 @@ impl<P: Platform> Link<P> {
                     let is_socket = |down: &&Down<P>| matches!(down, Down::Serve { .. });
                     let sockets = downs.iter().filter(is_socket).count();
                     shared.sockets.fetch_sub(sockets, Ordering::AcqRel);
-                    shared.orders.fetch_sub(downs.len(), Ordering::AcqRel);
+                    shared.obeyed(downs.iter().map(Down::cost).sum());
                 }
             }
         }
@@ -151,7 +187,7 @@ impl Uplink {
     /// A socket is gone.
     pub(crate) fn removed(&self) {
         if self.shared.sockets.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.send(Up::Rests);
+            self.send(Up::IsEmpty);
         }
     }
 }
@@ -303,23 +339,30 @@ async fn obey<P: Platform>(shard: &Shard<P>, down: Receiver<Vec<Down<P>>>, share
         shard.platform().crossing().await;
         let mut orders = orders.into_iter();
         while orders.len() > 0 {
-            let left = orders.len();
-            while left - orders.len() < TURN {
-                match orders.next() {
-                    Some(Down::Order(order)) => shard.obey(order),
-                    Some(Down::Serve { conn, parcel, read }) => shard.take_in(conn, parcel, read),
-                    None => break,
+            // Nobody is served without a hub, whatever is left to do.
+            if down.is_closed() {
+                return;
+            }
+            let mut bytes = 0;
+            for order in orders.by_ref().take(TURN) {
+                bytes += order.cost();
+                match order {
+                    Down::Order(order) => shard.obey(order),
+                    Down::Serve { conn, parcel, read } => shard.take_in(conn, parcel, read),
                 }
             }
             shard.obeyed();
-            let done = left - orders.len();
-            let before = shared.orders.fetch_sub(done, Ordering::AcqRel);
-            let half = ORDERS_MAX / 2;
-            if before >= half && before - done < half {
-                shard.report(Up::Rests);
-            }
+            shared.obeyed(bytes);
             yield_now().await;
         }
+    }
+}
+
+/// Lets go on what waited for an outlet with too much to do.
+pub(crate) async fn release<P: Platform>(shard: Shard<P>, shared: Arc<Shared>) {
+    loop {
+        shared.rests().await;
+        shard.outlet_rests();
     }
 }
 
@@ -330,10 +373,91 @@ pub(crate) async fn hear<P: Platform>(shard: Shard<P>, up: Receiver<Up>) {
         let more = std::iter::from_fn(|| up.try_recv().ok());
         for next in std::iter::once(first).chain(more).take(TURN) {
             match next {
-                Up::Report(report) => shard.handle(Input::Report(report)),
-                Up::Rests => shard.outlet_rests(),
+                Up::Report(report) => {
+                    if report.brings_orders() {
+                        shard.keeps_up().await;
+                    }
+                    shard.handle(Input::Report(report));
+                }
+                Up::IsEmpty => shard.outlet_is_empty(),
             }
         }
         yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fanfare_core::{
+        Claims, Draft, Endpoint, Hub, Open, Payload, Principal, Publish, Target, TaskGrant, UserId,
+    };
+    use std::task::Context;
+
+    const USER: UserId = UserId::new(7);
+
+    /// A hub's shard with an outlet that did not begin yet, and a connection of a user there.
+    fn with_outlet(
+        native: &Native,
+        executor: &Rc<LocalExecutor<'static>>,
+    ) -> (Shard, OutletLink, Open) {
+        let nobody = |_: &_, _| Err(AuthError::BadToken);
+        let hub = Hub::new(Limits::default(), [7; 32]);
+        let limits = SocketLimits::default();
+        let shard = Shard::new(hub, native.clone(), limits, nobody, executor);
+        let link = shard.add_outlet().unwrap();
+        let now = shard.now();
+        let claims = Claims::new(USER, 4_000_000_000, TaskGrant::All);
+        let open = Open {
+            principal: Principal::new(claims, now.wall).ok(),
+            ..Open::new(Endpoint::Notifications)
+        };
+        shard.with_hub(|hub, now| hub.open_at(now, 1, open.clone()));
+        (shard, link, open)
+    }
+
+    fn publish(shard: &Shard) {
+        let data = Payload::from_value(&"x".repeat(60_000)).unwrap();
+        let draft = Draft::new("note:added".parse().unwrap(), data);
+        let target = Target::User(USER);
+        drop(shard.publish(Publish { target, draft }));
+    }
+
+    #[test]
+    fn what_brings_orders_waits_while_an_outlet_has_too_many() {
+        let (native, executor) = (Native::new().unwrap(), Rc::new(LocalExecutor::new()));
+        let (shard, link, open) = with_outlet(&native, &executor);
+        let own = shard.with_hub(|hub, now| hub.open(now, open));
+        let cx = &mut Context::from_waker(Waker::noop());
+        let takes = |cx: &mut Context<'_>| {
+            let publishes = std::pin::pin!(shard.keeps_up()).poll(cx).is_ready();
+            assert_eq!(publishes, shard.poll_takes(own, cx).is_ready());
+            publishes
+        };
+        let mut published = 0;
+        while takes(cx) {
+            publish(&shard);
+            published += 1;
+        }
+        // An event is kept once by the hub, and its frame for the connection.
+        assert!((30..=80).contains(&published), "{published}");
+        let outlet = OutletShard::new(link, native.clone(), SocketLimits::default(), &executor);
+        native.block_on(&executor, shard.keeps_up());
+        assert!(takes(cx));
+        assert_eq!(outlet.held().connections, 1);
+    }
+
+    #[test]
+    fn an_outlet_whose_hub_is_gone_ends_and_leaves_what_it_had_to_do() {
+        let (native, executor) = (Native::new().unwrap(), Rc::new(LocalExecutor::new()));
+        let (shard, link, _) = with_outlet(&native, &executor);
+        publish(&shard);
+        native.block_on(&executor, yield_now());
+        assert_eq!(link.down.len(), 1, "all orders of a turn go at once");
+        drop((shard, executor));
+        let executor = Rc::new(LocalExecutor::new());
+        let outlet = OutletShard::new(link, native.clone(), SocketLimits::default(), &executor);
+        native.block_on(&executor, outlet.ended());
+        assert_eq!(outlet.held().connections, 0);
     }
 }

@@ -22,7 +22,7 @@ use tracing::field::display;
 use crate::connection::{Frames, Reader};
 use crate::driver::{Driver, State, Verify};
 use crate::engine::Engine;
-use crate::outlet::{self, Link, OutletLink, Up};
+use crate::outlet::{self, OutletLink};
 use crate::socket::{Phase, Socket};
 use crate::writer::Chunk;
 use crate::{Counters, Native, Passes, Platform, Storage, Subscription};
@@ -155,10 +155,12 @@ impl<P: Platform> Shard<P> {
         let mut state = self.driver.state.borrow_mut();
         let limits = state.engine.hub().limits().clone();
         let (link, sends, reports, outlet) = outlet::link(limits);
-        state.outlets.push(Arc::clone(&link.shared));
+        let shared = Arc::clone(&link.shared);
+        state.outlets.push(Arc::clone(&shared));
         links.push(link);
         drop(state);
         self.spawn(sends);
+        self.spawn(outlet::release(self.clone(), shared));
         self.spawn(outlet::hear(self.clone(), reports));
         Ok(outlet)
     }
@@ -166,10 +168,10 @@ impl<P: Platform> Shard<P> {
     /// Waits until no outlet has far too much to do.
     pub(crate) async fn keeps_up(&self) {
         poll_fn(|cx| {
-            if !self.driver.links.borrow().iter().any(Link::is_behind) {
+            let mut state = self.driver.state.borrow_mut();
+            if !state.is_behind() {
                 return Poll::Ready(());
             }
-            let mut state = self.driver.state.borrow_mut();
             state.behind.push(cx.waker().clone());
             Poll::Pending
         })
@@ -201,17 +203,16 @@ impl<P: Platform> Shard<P> {
         state.takes_again();
     }
 
-    /// An outlet has done most of what it was told, or has no socket left.
+    /// An outlet has done most of what it was told.
     pub(crate) fn outlet_rests(&self) {
         let mut state = self.driver.state.borrow_mut();
         state.behind.drain(..).for_each(Waker::wake);
-        state.wake_drain();
+        state.takes_again();
     }
 
-    pub(crate) fn report(&self, up: Up) {
-        if let Some(uplink) = &self.driver.state.borrow().uplink {
-            uplink.send(up);
-        }
+    /// An outlet has no socket left.
+    pub(crate) fn outlet_is_empty(&self) {
+        self.driver.state.borrow_mut().wake_drain();
     }
 
     /// Waits until what the hub had to keep before anybody is let in is kept.
