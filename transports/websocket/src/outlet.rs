@@ -448,6 +448,42 @@ mod tests {
     }
 
     #[test]
+    fn a_message_waits_in_the_hubs_thread_while_an_outlet_has_too_much_to_do() {
+        let (native, executor) = (Native::new().unwrap(), Rc::new(LocalExecutor::new()));
+        let (shard, link, open) = with_outlet(&native, &executor);
+        // A second connection of the outlet's, whose part is played here.
+        let mut outlet = Outlet::new(Limits::default());
+        let conn = shard.with_hub(|hub, now| {
+            let conn = hub.open_at(now, 1, open);
+            while let Some((_, order)) = hub.poll_order() {
+                outlet.obey(now, order);
+            }
+            conn
+        });
+        let text = r#"{"op":"ping","ref":1}"#.to_owned();
+        outlet.handle(shard.now(), Input::Message { conn, text });
+        let shared = Arc::clone(&link.uplink.shared);
+        while !shared.is_behind() {
+            publish(&shard);
+        }
+        while let Some(report) = outlet.report() {
+            link.uplink.send(Up::Report(report));
+        }
+        let before = shared.orders.load(Ordering::Acquire);
+        let turns = async {
+            for _ in 0..10 {
+                yield_now().await;
+            }
+        };
+        native.block_on(&executor, turns);
+        assert_eq!(shared.orders.load(Ordering::Acquire), before, "unanswered");
+        shared.obeyed(before);
+        native.block_on(&executor, shard.keeps_up());
+        native.block_on(&executor, yield_now());
+        assert_ne!(shared.orders.load(Ordering::Acquire), 0, "answered");
+    }
+
+    #[test]
     fn an_outlet_whose_hub_is_gone_ends_and_leaves_what_it_had_to_do() {
         let (native, executor) = (Native::new().unwrap(), Rc::new(LocalExecutor::new()));
         let (shard, link, _) = with_outlet(&native, &executor);
