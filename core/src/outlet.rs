@@ -398,6 +398,10 @@ impl Outlet {
     fn leave(&mut self, task: TaskId, conn: ConnId, place: usize) {
         // What came before is still sent, though a turn that is full looks for those who ride among the members.
         self.end_ride(conn);
+        // What is missing is nobody's any more, also where it comes back.
+        if let Some(missed) = self.missed(conn) {
+            missed.remove(&task.into());
+        }
         let Some(watchers) = self.tasks.get_mut(&task) else {
             return;
         };

@@ -107,6 +107,7 @@ async fn listen(args: Tail, connection: &Connection) -> Result<(), Error> {
                 }
                 if let Notice::Gap(gap) = &system.notice {
                     printer.note(&missing(gap));
+                    acks.gap(gap);
                 }
                 if args.system {
                     printer.print(&message)?;
@@ -138,6 +139,13 @@ impl Acks {
                 .waiting
                 .map_or_else(|| Instant::now() + ACK_WAIT, |(_, due)| due);
             self.waiting = Some((*seq, due));
+        }
+    }
+
+    /// Numbers from before are not of the epoch that a room has now.
+    fn gap(&mut self, gap: &Gap) {
+        if Some(gap.room) == self.room && gap.reason == "epoch" {
+            self.waiting = None;
         }
     }
 

@@ -169,8 +169,15 @@ impl Hub {
             sim_reached!("evicted_with_members");
             let (_, frame) = protocol::begins_anew(&self.bus, room);
             for conn in members {
-                if let Some(session) = self.sessions.get_mut(conn) {
+                let session = self.sessions.get_mut(conn);
+                let reads = session.is_some_and(|session| {
                     session.is_renumbered |= matches!(room, RoomId::User(_));
+                    let catch_up = session.catch_up.as_ref();
+                    catch_up.is_some_and(|catch_up| catch_up.reads(room))
+                });
+                // Who reads the room finds the new epoch there, once.
+                if reads {
+                    continue;
                 }
                 let frame = frame.clone();
                 self.order(now, Order::Anew { conn, room, frame });

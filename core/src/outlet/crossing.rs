@@ -4,13 +4,13 @@ use super::{Outlet, OutletReport};
 use crate::auth::{Claims, Principal, TaskGrant};
 use crate::event::Draft;
 use crate::hub::{Hub, Input, Pull};
-use crate::ids::{ConnId, TaskId, UserId};
+use crate::ids::{ConnId, RoomId, TaskId, UserId};
 use crate::limits::Limits;
 use crate::payload::Payload;
 use crate::session::{Endpoint, Open};
 use crate::time::Now;
 use serde_json::Value;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::iter;
 use uuid::Uuid;
 
@@ -18,6 +18,7 @@ const NOW: Now = Now {
     time: crate::time::Time::from_millis(0),
     wall: crate::time::Wall::from_unix_millis(1_800_000_000_000),
 };
+const USER: UserId = UserId::new(7);
 const TASK: TaskId = TaskId::new(Uuid::from_u128(1));
 
 /// A hub with a connection that watches a task, has room for two of its events and is served by outlet 1. Of the log it gets two
@@ -42,42 +43,49 @@ fn data() -> Payload {
 }
 
 fn open() -> Open {
-    let claims = Claims::new(UserId::new(7), 1_900_000_000, TaskGrant::All);
+    let claims = Claims::new(USER, 1_900_000_000, TaskGrant::All);
     Open {
         principal: Principal::new(claims, NOW.wall).ok(),
         ..Open::new(Endpoint::Task(TASK))
     }
 }
 
-fn publish(hub: &mut Hub, kind: &str, data: &Payload) {
+fn publish(hub: &mut Hub, kind: &str, users: &[UserId], data: &Payload) {
     let draft = Draft::new(kind.parse().unwrap(), data.clone());
-    hub.at(NOW).publish_to_task(TASK, &[], draft).unwrap();
+    hub.at(NOW).publish_to_task(TASK, users, draft).unwrap();
 }
 
-/// What a connection was sent: of an event its number twice, of a gap its first and its last one.
-#[derive(Default)]
-struct Come(Vec<[u64; 2]>);
+/// What a connection was sent of each room: of an event its number twice, of a gap its first and its last one.
+#[derive(Debug, Default)]
+struct Come(BTreeMap<String, Vec<[u64; 2]>>);
 
 impl Come {
     fn take(&mut self, text: &str) {
         if text.starts_with(r#"{"type":"system:gap""#) {
             let gap: Value = serde_json::from_str(text).unwrap();
-            self.0
-                .push(["from", "to"].map(|end| gap["data"][end].as_u64().unwrap()));
+            let told = ["from", "to"].map(|end| gap["data"][end].as_u64().unwrap());
+            let room = gap["data"]["room"].as_str().unwrap();
+            self.0.entry(room.to_owned()).or_default().push(told);
         } else if !text.starts_with(r#"{"type":"system:"#) {
             let (_, rooms) = text.split_once(r#""rooms":{"#).unwrap();
-            let (room, _) = rooms.split_once('}').unwrap();
-            let (_, seq) = room.rsplit_once(':').unwrap();
-            self.0.push([seq.parse().unwrap(); 2]);
+            let (rooms, _) = rooms.split_once('}').unwrap();
+            for room in rooms.split(',') {
+                let (room, seq) = room.rsplit_once(':').unwrap();
+                let told = [seq.parse().unwrap(); 2];
+                let room = room.trim_matches('"').to_owned();
+                self.0.entry(room).or_default().push(told);
+            }
         }
     }
 
-    /// Each number up to `last`, which is an event, was told once and in its place.
-    fn has_all(&self, last: u64) -> bool {
+    /// Each number of a room up to `last`, which is an event, was told once and in its place.
+    fn has_all(&self, room: RoomId, last: u64) -> bool {
+        let Some(told) = self.0.get(&room.to_string()) else {
+            return false;
+        };
         let mut next = 1..;
-        let mut told = self.0.iter();
         let in_place = |[from, to]: &[u64; 2]| (*from..=*to).all(|seq| next.next() == Some(seq));
-        told.all(in_place) && self.0.last() == Some(&[last; 2])
+        told.iter().all(in_place) && told.last() == Some(&[last; 2])
     }
 }
 
@@ -131,18 +139,29 @@ impl Apart {
     }
 }
 
+/// Who gets each event beside the task's watchers: nobody, or the user whose connection it is.
+fn named(event: u32, in_both: u32) -> &'static [UserId] {
+    if in_both >> event & 1 == 1 {
+        &[USER]
+    } else {
+        &[]
+    }
+}
+
 #[test]
 fn a_task_that_is_deleted_while_its_watcher_falls_behind_leaves_no_hole() {
     const STEPS: u32 = 7;
     let data = data();
-    // All orders in which so many steps may come before the task is deleted.
-    for order in 0..3_u32.pow(STEPS) {
+    // All orders in which so many steps may come before the task is deleted; only its deletion, or more, goes to the user too.
+    let kinds = [0, 0b10_0000, 0b11_1010, 0b10_0101];
+    let all = (0..3_u32.pow(STEPS)).flat_map(|order| kinds.map(|in_both| (order, in_both)));
+    for (order, in_both) in all {
         let mut apart = Apart::new();
-        for _ in 0..4 {
-            publish(&mut apart.hub, "chat:message", &data);
+        for event in 0..4 {
+            publish(&mut apart.hub, "chat:message", named(event, in_both), &data);
         }
         apart.obey();
-        publish(&mut apart.hub, "chat:message", &data);
+        publish(&mut apart.hub, "chat:message", named(4, in_both), &data);
         for step in 0..STEPS {
             match order / 3_u32.pow(step) % 3 {
                 0 => apart.obey(),
@@ -150,17 +169,24 @@ fn a_task_that_is_deleted_while_its_watcher_falls_behind_leaves_no_hole() {
                 _ => drop(apart.pull()),
             }
         }
-        publish(&mut apart.hub, "task:deleted", &data);
+        publish(&mut apart.hub, "task:deleted", named(5, in_both), &data);
         apart.settle();
         let come = &apart.come;
-        assert!(come.has_all(6), "order {order}: {:?}", come.0);
+        assert!(come.has_all(TASK.into(), 6), "order {order}: {come:?}");
+        let to_user = u64::from(in_both.count_ones());
+        assert!(
+            to_user == 0 || come.has_all(USER.into(), to_user),
+            "order {order}, {in_both:b}: {come:?}"
+        );
     }
 }
 
 #[test]
 fn nor_does_one_whose_watcher_the_hub_serves_itself() {
     let data = data();
-    for taken in 0..=6 {
+    for (taken, in_both) in
+        (0..=6).flat_map(|taken| [0, 0b10_0000, 0b11_1010].map(|in_both| (taken, in_both)))
+    {
         let mut hub = Hub::new(limits(), [0; 32]);
         let conn = hub.open(NOW, open());
         let mut come = Come::default();
@@ -173,12 +199,20 @@ fn nor_does_one_whose_watcher_the_hub_serves_itself() {
             }
         };
         pull(&mut hub, usize::MAX);
-        for _ in 0..5 {
-            publish(&mut hub, "chat:message", &data);
+        for event in 0..5 {
+            publish(&mut hub, "chat:message", named(event, in_both), &data);
         }
         pull(&mut hub, taken);
-        publish(&mut hub, "task:deleted", &data);
+        publish(&mut hub, "task:deleted", named(5, in_both), &data);
         pull(&mut hub, usize::MAX);
-        assert!(come.has_all(6), "{taken} taken before: {:?}", come.0);
+        assert!(
+            come.has_all(TASK.into(), 6),
+            "{taken} taken before: {come:?}"
+        );
+        let to_user = u64::from(in_both.count_ones());
+        assert!(
+            to_user == 0 || come.has_all(USER.into(), to_user),
+            "{taken} taken before, {in_both:b}: {come:?}"
+        );
     }
 }

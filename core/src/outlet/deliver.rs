@@ -179,6 +179,14 @@ impl Outlet {
             } else {
                 Some(frame)
             };
+            if let Mode::Behind(behind) = &mut line.mode {
+                // The hub does not know yet that it has to be read.
+                let through = Through {
+                    task: None,
+                    ..through
+                };
+                note_missed(&mut behind.missed, through);
+            }
             let Some(frame) = frame else { return };
             let taken = say_missed(line, through.task)
                 .and_then(|()| line.outbox.push_system(frame.clone()));

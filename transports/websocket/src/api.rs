@@ -18,6 +18,7 @@ use http_body_util::Full;
 use hyper::body::{Body as _, Incoming};
 use matchit::Router;
 use serde::Serialize;
+use smol::future::yield_now;
 
 use crate::asset::{Asset, Tagged};
 use crate::cautious::Cautious;
@@ -301,7 +302,12 @@ impl<P: Platform> Api<P> {
         let body = self.body(headers, batch::NDJSON, body, bytes).await?;
         batch::check(&body)?;
         self.shard.keeps_up().await;
-        let answers = batch::run(&body, |publish| self.shard.publish(publish)).await;
+        let publish = |publish| self.shard.publish(publish);
+        let rest = || async {
+            yield_now().await;
+            self.shard.keeps_up().await;
+        };
+        let answers = batch::run(&body, publish, rest).await;
         Ok(respond(
             HeaderValue::from_static(batch::NDJSON),
             answers.into(),

@@ -7,7 +7,6 @@ use std::future::Future;
 
 use bytes::Bytes;
 use fanfare_core::{Error, Publish, Receipt};
-use smol::future::yield_now;
 
 use crate::problem::{Code, Problem};
 use crate::publish::{self, Endpoint};
@@ -42,16 +41,21 @@ fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// Publishes line by line, with `publish`, and answers line by line: a receipt, or problem details with their `status`.
 /// Lines with nothing in them are passed over.
 ///
-/// `publish` is called in the order of the lines, which does not wait for the answers.
-pub(crate) async fn run<F>(body: &Bytes, mut publish: impl FnMut(Publish) -> F) -> Vec<u8>
+/// `publish` is called in the order of the lines, which does not wait for the answers; after some of them `rest` is waited for.
+pub(crate) async fn run<F, R>(
+    body: &Bytes,
+    mut publish: impl FnMut(Publish) -> F,
+    rest: impl Fn() -> R,
+) -> Vec<u8>
 where
     F: Future<Output = Result<Receipt, Error>>,
+    R: Future<Output = ()>,
 {
     let mut answers = Vec::new();
     let mut waiting = VecDeque::new();
     for (number, line) in lines(body).enumerate() {
         if number % TURN == TURN - 1 {
-            yield_now().await;
+            rest().await;
         }
         if waiting.len() == WAITING_MAX
             && let Some(first) = waiting.pop_front()
@@ -91,6 +95,7 @@ mod tests {
     use fanfare_core::{Hub, Limits, Now, Publisher};
     use futures::FutureExt;
     use futures::channel::oneshot;
+    use smol::future::yield_now;
 
     use super::*;
 
@@ -108,9 +113,11 @@ mod tests {
             b"{\"type\":\"a:b\",\"id\":\"1\"}\r\n\n{\"type\":\n  \n{\"type\":\"a:c\",\"id\":\"1\"}\n{\"type\":\"a:d\",\"id\":\"3\"}",
         );
         let mut hub = Hub::new(Limits::default(), [0; 32]);
-        let answers = smol::block_on(run(&body, |publish| {
-            ready(Publisher::publish(&mut hub.at(Now::default()), publish))
-        }));
+        let answers = smol::block_on(run(
+            &body,
+            |publish| ready(Publisher::publish(&mut hub.at(Now::default()), publish)),
+            yield_now,
+        ));
         let answers = String::from_utf8(answers).unwrap();
         let answers: Vec<serde_json::Value> = answers
             .lines()
@@ -140,7 +147,7 @@ mod tests {
             asked.borrow_mut().push_back(sender);
             receiver.map(|answer| answer.unwrap_or(Err(Error::Draining)))
         };
-        let mut answers = pin!(run(&body, publish));
+        let mut answers = pin!(run(&body, publish, yield_now));
         let mut poll = || {
             answers
                 .as_mut()

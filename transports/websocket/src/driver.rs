@@ -4,7 +4,7 @@ mod storage;
 mod writing;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Display;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
@@ -64,8 +64,8 @@ pub(crate) struct State<S> {
     pub(crate) uplink: Option<Uplink>,
     /// What the shards of outlets say of themselves.
     pub(crate) outlets: Vec<Arc<Shared>>,
-    /// Who waits until no outlet is far behind.
-    pub(crate) behind: Vec<Waker>,
+    /// Who waits until no outlet is far behind, and is told that it may go on; first come, first served.
+    pub(crate) behind: VecDeque<(Rc<Cell<bool>>, Waker)>,
     /// By slot: the sockets of which the hub knows.
     open: Vec<Option<Rc<Socket<S>>>>,
     /// Those that it has forgotten, until their last bytes are written and taken.
@@ -105,7 +105,7 @@ impl<S> State<S> {
             engine,
             uplink,
             outlets: Vec::new(),
-            behind: Vec::new(),
+            behind: VecDeque::new(),
             open: Vec::new(),
             closing: BTreeMap::new(),
             sockets: 0,
@@ -245,6 +245,15 @@ impl<S> State<S> {
     /// Whether an outlet has too much to do for anything that brings more of it.
     pub(crate) fn is_behind(&self) -> bool {
         self.outlets.iter().any(|outlet| outlet.is_behind())
+    }
+
+    /// Has somebody wait for that, in its place where it does already.
+    pub(crate) fn wait(&mut self, may: Rc<Cell<bool>>, waker: &Waker) {
+        let mut waiting = self.behind.iter_mut();
+        match waiting.find(|(other, _)| Rc::ptr_eq(other, &may)) {
+            Some((_, old)) => old.clone_from(waker),
+            None => self.behind.push_back((may, waker.clone())),
+        }
     }
 
     /// Whether the hub takes the connection's next message; if not, `cx` is woken when it does.

@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,7 @@ use std::task::{Poll, Waker};
 use async_channel::{Receiver, Sender, unbounded};
 use bytes::Bytes;
 use fanfare_core::{AuthError, ConnId, Held, Input, Limits, Outlet, OutletOrder, OutletReport};
+use futures::FutureExt;
 use futures::task::AtomicWaker;
 use smol::LocalExecutor;
 use smol::future::yield_now;
@@ -27,6 +29,11 @@ use crate::{Counters, Native, Platform, Shard, SocketLimits};
 
 /// Bytes of orders that an outlet has not obeyed yet, above which nothing is done that brings more; until half of them are left.
 const ORDERS_BYTES_MAX: usize = 4 << 20;
+/// Messages of an outlet's connections that are taken before it is asked again whether that may be: several, since each outlet waits
+/// in one place, as a back end with one publish does.
+const CREDIT: usize = 32;
+/// Who waited and goes on at once, before it is asked again whether an outlet has too much to do.
+pub(crate) const RELEASED: usize = 16;
 /// Orders or reports taken before others have their turn.
 const TURN: usize = 256;
 
@@ -266,9 +273,19 @@ pub struct OutletShard<P: Platform = Native> {
     end: Rc<End>,
 }
 
-/// Whether the hub is gone, and who waits for that.
+/// How far an outlet is, and who waits for its end.
 #[derive(Debug, Default)]
-struct End(RefCell<(bool, Vec<Waker>)>);
+struct End(RefCell<(Course, Vec<Waker>)>);
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Course {
+    #[default]
+    Serves,
+    /// The hub is gone.
+    Ended,
+    /// What does what the hub wants has panicked.
+    Panicked,
+}
 
 impl<P: Platform> Clone for OutletShard<P> {
     fn clone(&self) -> Self {
@@ -304,9 +321,10 @@ impl<P: Platform> OutletShard<P> {
         shard.spawn({
             let (shard, end) = (shard.clone(), Rc::clone(&end));
             async move {
-                obey(&shard, link.down, &shared).await;
-                let (is_over, waiting) = &mut *end.0.borrow_mut();
-                *is_over = true;
+                let obeys = AssertUnwindSafe(obey(&shard, link.down, &shared));
+                let ended = obeys.catch_unwind().await;
+                let (course, waiting) = &mut *end.0.borrow_mut();
+                *course = ended.map_or(Course::Panicked, |()| Course::Ended);
                 waiting.drain(..).for_each(Waker::wake);
             }
         });
@@ -314,11 +332,15 @@ impl<P: Platform> OutletShard<P> {
     }
 
     /// Waits until the hub's shard is gone.
+    ///
+    /// # Panics
+    /// Where what does what the hub wants has panicked, which nobody does any more then: the program can't go on.
     pub fn ended(&self) -> impl Future<Output = ()> + use<P> {
         let end = Rc::clone(&self.end);
         poll_fn(move |cx| {
-            let (is_over, waiting) = &mut *end.0.borrow_mut();
-            if *is_over {
+            let (course, waiting) = &mut *end.0.borrow_mut();
+            assert_ne!(*course, Course::Panicked, "an outlet obeys its hub");
+            if *course == Course::Ended {
                 return Poll::Ready(());
             }
             waiting.push(cx.waker().clone());
@@ -358,16 +380,19 @@ async fn obey<P: Platform>(shard: &Shard<P>, down: Receiver<Vec<Down<P>>>, share
     }
 }
 
-/// Lets go on what waited for an outlet with too much to do.
+/// Lets go on what waited for an outlet with too much to do: who came first goes first, and nobody who comes later goes before.
 pub(crate) async fn release<P: Platform>(shard: Shard<P>, shared: Arc<Shared>) {
     loop {
         shared.rests().await;
-        shard.outlet_rests();
+        while shard.outlet_rests() {
+            yield_now().await;
+        }
     }
 }
 
 /// Hands the hub what an outlet reports, in its order.
 pub(crate) async fn hear<P: Platform>(shard: Shard<P>, up: Receiver<Up>) {
+    let mut credit = 0_usize;
     while let Ok(first) = up.recv().await {
         shard.platform().crossing().await;
         let more = std::iter::from_fn(|| up.try_recv().ok());
@@ -375,7 +400,11 @@ pub(crate) async fn hear<P: Platform>(shard: Shard<P>, up: Receiver<Up>) {
             match next {
                 Up::Report(report) => {
                     if report.brings_orders() {
-                        shard.keeps_up().await;
+                        if credit == 0 {
+                            shard.keeps_up().await;
+                            credit = CREDIT;
+                        }
+                        credit -= 1;
                     }
                     shard.handle(Input::Report(report));
                 }

@@ -1,11 +1,12 @@
 //! A hub on its thread, as the rest of a program sees it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use fanfare_core::{
@@ -22,7 +23,7 @@ use tracing::field::display;
 use crate::connection::{Frames, Reader};
 use crate::driver::{Driver, State, Verify};
 use crate::engine::Engine;
-use crate::outlet::{self, OutletLink};
+use crate::outlet::{self, OutletLink, RELEASED};
 use crate::socket::{Phase, Socket};
 use crate::writer::Chunk;
 use crate::{Counters, Native, Passes, Platform, Storage, Subscription};
@@ -167,12 +168,17 @@ impl<P: Platform> Shard<P> {
 
     /// Waits until no outlet has far too much to do.
     pub(crate) async fn keeps_up(&self) {
+        let mut waits: Option<Rc<Cell<bool>>> = None;
         poll_fn(|cx| {
             let mut state = self.driver.state.borrow_mut();
-            if !state.is_behind() {
-                return Poll::Ready(());
-            }
-            state.behind.push(cx.waker().clone());
+            let may = match &waits {
+                // Once it may, whatever others have brought since.
+                Some(may) if may.get() => return Poll::Ready(()),
+                Some(may) => Rc::clone(may),
+                None if !state.is_behind() => return Poll::Ready(()),
+                None => Rc::clone(waits.insert(Rc::default())),
+            };
+            state.wait(may, cx.waker());
             Poll::Pending
         })
         .await;
@@ -203,11 +209,21 @@ impl<P: Platform> Shard<P> {
         state.takes_again();
     }
 
-    /// An outlet has done most of what it was told.
-    pub(crate) fn outlet_rests(&self) {
+    /// An outlet has done most of what it was told: some of those who waited for that go on. Whether there are more who may.
+    pub(crate) fn outlet_rests(&self) -> bool {
         let mut state = self.driver.state.borrow_mut();
-        state.behind.drain(..).for_each(Waker::wake);
+        if state.is_behind() {
+            return false;
+        }
         state.takes_again();
+        // Some have given up.
+        state.behind.retain(|(may, _)| Rc::strong_count(may) > 1);
+        let released = state.behind.len().min(RELEASED);
+        for (may, waker) in state.behind.drain(..released) {
+            may.set(true);
+            waker.wake();
+        }
+        !state.behind.is_empty()
     }
 
     /// An outlet has no socket left.

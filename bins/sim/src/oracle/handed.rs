@@ -15,8 +15,10 @@ enum At {
     Seq(u64),
     /// Only the server knows: a device's cursor.
     Any,
-    /// A gap has to be told first.
-    Gap,
+    /// A gap has to be told first; also over another connection, where the user was somewhere before.
+    Gap {
+        owed: bool,
+    },
 }
 
 /// A client that ships, since it began.
@@ -135,10 +137,18 @@ impl Client {
                     "{room}: {known}:{last} was the last, and the client did not say so"
                 ));
             }
+            (None, Some((_, At::Gap { owed: true }))) => {
+                return Err(format!(
+                    "{room}: no gap was told, and the client did not say where it was"
+                ));
+            }
             (None, _) => At::Seq(seq),
             (Some(true), Some((known, place))) if known == epoch => place,
             (Some(true), _) => At::Any,
-            (Some(false), _) => At::Gap,
+            (Some(false), before) => At::Gap {
+                owed: before
+                    .is_some_and(|(_, at)| !matches!(at, At::Any | At::Gap { owed: false })),
+            },
         };
         self.places
             .insert(room.to_owned(), (epoch.to_owned(), place));
@@ -158,7 +168,9 @@ impl Client {
                 continue;
             };
             match at {
-                At::Gap => return Err(format!("{room}: {seq} came before the gap was told")),
+                At::Gap { .. } => {
+                    return Err(format!("{room}: {seq} came before the gap was told"));
+                }
                 At::Seq(last) if seq > *last + 1 => {
                     return Err(format!("{room}: {seq} came, and {last} was the last"));
                 }
