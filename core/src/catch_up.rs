@@ -25,6 +25,8 @@ struct Cursor {
     room: RoomId,
     epoch: Epoch,
     after: Seq,
+    /// Whether something before may be missing, of which an outlet has yet to tell. A client that joins says where it begins.
+    may_rewind: bool,
     /// The last page that was read from the store.
     page: Page,
     /// Whether the page after `after` is being read.
@@ -120,13 +122,23 @@ impl CatchUp {
         }
     }
 
-    /// Reads `room` too, from the event after `after`.
+    /// Reads `room` too, in which a client joined, from the event after `after`.
     pub(crate) fn read(&mut self, room: RoomId, epoch: Epoch, after: Seq) {
+        self.begin(room, epoch, after, false);
+    }
+
+    /// Reads `room` from here on, which came live before.
+    pub(crate) fn read_on(&mut self, room: RoomId, epoch: Epoch, after: Seq) {
+        self.begin(room, epoch, after, true);
+    }
+
+    fn begin(&mut self, room: RoomId, epoch: Epoch, after: Seq, may_rewind: bool) {
         assert!(!self.reads(room), "a room is read by one cursor");
         self.cursors.push(Cursor {
             room,
             epoch,
             after,
+            may_rewind,
             page: Page::default(),
             waits: false,
             missing: Seq::ZERO,
@@ -161,8 +173,7 @@ impl CatchUp {
         let cursor = cursors.find(|cursor| cursor.room == room && cursor.epoch == first.epoch);
         if let Some(cursor) = cursor {
             let before = first.seq.before();
-            // Where it resumes there may be earlier ones to read.
-            if before < cursor.after {
+            if cursor.may_rewind && before < cursor.after {
                 cursor.go_on(before);
             }
         }

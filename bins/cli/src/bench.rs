@@ -17,6 +17,7 @@ mod order;
 mod pace;
 mod poll;
 mod process;
+mod recent;
 mod report;
 mod run;
 mod senders;

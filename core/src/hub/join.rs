@@ -214,7 +214,7 @@ impl Hub {
         for room in rooms {
             if !catch_up.reads(room) {
                 let Position { epoch, seq } = self.bus.position(room);
-                catch_up.read(room, epoch, seq);
+                catch_up.read_on(room, epoch, seq);
             }
         }
         self.order(now, Order::Read { conn, why });

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::latency::Latency;
 use super::mark::{Mark, Marker};
 use super::order::{Order, Step};
+use super::recent::Recent;
 use super::template::Rooms;
 
 /// How a frame of the server's own begins.
@@ -36,6 +37,8 @@ pub(crate) struct Ledger {
     rooms: Rooms,
     /// Finds where Fanfare says which number an event has in its room.
     seq: Finder<'static>,
+    /// Of the room of a Fanfare, where it is the only one: among many, few have the same.
+    recent: Option<Recent>,
     senders: usize,
     /// Rows of numbers that a connection sees: its room's, or one of each sender.
     rows: usize,
@@ -83,6 +86,7 @@ impl Ledger {
             marker: Marker::new(fastrand::u32(..)),
             rooms,
             seq: Finder::new(&seq).into_owned(),
+            recent: (rows == 1 && room_count == 1).then(Recent::default),
             senders,
             rows,
             orders: vec![Order::after(0); connections * rows],
@@ -210,7 +214,7 @@ impl Ledger {
 
     /// A message came to a connection, which is in this room.
     pub(crate) fn message(&mut self, connection: u32, room: u32, message: &[u8], now: u64) {
-        let Some(mark) = self.marker.find(message) else {
+        let Some((mark, number)) = self.read(connection, room, message) else {
             if message.starts_with(SYSTEM) {
                 self.system(connection, room, message);
             }
@@ -219,10 +223,6 @@ impl Ledger {
         let row = match self.rooms {
             Rooms::Tasks(_) => 0,
             Rooms::Numbers => usize::from(mark.sender),
-        };
-        let number = match self.rooms {
-            Rooms::Tasks(_) => self.seq(message, room),
-            Rooms::Numbers => Some(u64::from(mark.number)),
         };
         let order = self.orders.get_mut(connection as usize * self.rows + row);
         let sent = self
@@ -320,6 +320,24 @@ impl Ledger {
         if let Some(head) = self.heads.get_mut(row) {
             *head = number.max(*head);
         }
+    }
+
+    /// The mark of a message, and the number by which the connection knows it.
+    fn read(&mut self, connection: u32, room: u32, message: &[u8]) -> Option<(Mark, Option<u64>)> {
+        let Rooms::Tasks(_) = self.rooms else {
+            let mark = self.marker.find(message)?;
+            return Some((mark, Some(u64::from(mark.number))));
+        };
+        let next = self.orders.get(connection as usize)?.last() + 1;
+        let known = self.recent.as_ref().and_then(|it| it.get(next, message));
+        if let Some(mark) = known {
+            return Some((mark, Some(next)));
+        }
+        let (mark, number) = (self.marker.find(message)?, self.seq(message, room));
+        if let (Some(recent), Some(number)) = (&mut self.recent, number) {
+            recent.put(number, message, mark);
+        }
+        Some((mark, number))
     }
 
     /// The number that an event has in this room.
