@@ -38,7 +38,7 @@ use std::ops::RangeInclusive;
 use std::process::Command;
 
 /// What is not played again: scripts that choose whether there is a store, and what is so in memory only.
-const ONCE: [&str; 12] = [
+const ONCE: [&str; 13] = [
     "cache::",
     "restart::",
     "restore::",
@@ -46,6 +46,7 @@ const ONCE: [&str; 12] = [
     "store::",
     "store_failures::",
     "inbox::a_device_whose_room_began_anew_while_it_was_away_gets_all_that_is_kept",
+    "inbox::a_number_that_names_no_epoch_counts_for_nothing_once_the_room_began_anew",
     "inbox::who_is_there_when_the_users_room_begins_anew_is_told_what_is_unread_now",
     "inbox::inboxes_are_bounded_in_bytes_and_the_one_idle_longest_is_forgotten",
     "slow::a_task_deleted_after_its_room_left_the_memory_begins_anew_for_who_still_reads_it",
