@@ -49,6 +49,8 @@ fn a_task_is_seen_from_its_creation_to_its_end_by_its_user_and_by_nobody_else() 
     for tab in [&seven, &again] {
         tab.until_text(".panel .status", "completed");
         tab.until_text("#notes", "Task completed");
+        // It comes over another connection than the note.
+        tab.until_text(".panel .lines", "exit code 0");
     }
     let lines = "[...document.querySelectorAll('.panel .lines p')].map((line) => line.textContent)";
     assert_eq!(
