@@ -14,6 +14,16 @@ use std::net::TcpStream;
 use rustix::process::Signal;
 use server::{Answer, Server, handshake, token};
 
+/// A server that waits for its clients as long as they like.
+const PATIENT: [&str; 6] = [
+    "--drain-timeout",
+    "1h",
+    "--linger-timeout",
+    "1h",
+    "--close-timeout",
+    "1h",
+];
+
 /// A client's open connection: a raw one, which answers nothing.
 fn open(server: &Server) -> TcpStream {
     let mut stream = server.connect();
@@ -88,14 +98,7 @@ fn a_client_that_does_not_leave_is_waited_for_no_longer_than_the_deadline() {
 
 #[test]
 fn who_comes_while_it_drains_is_sent_away_and_not_waited_for() {
-    let server = Server::start(&[
-        "--drain-timeout",
-        "1h",
-        "--linger-timeout",
-        "1h",
-        "--close-timeout",
-        "1h",
-    ]);
+    let server = Server::start(&PATIENT);
     let mut first = open(&server);
     assert_eq!(Answer::read(&mut first).status, 101);
     server.signal(Signal::TERM);
@@ -112,14 +115,7 @@ fn who_comes_while_it_drains_is_sent_away_and_not_waited_for() {
 #[test]
 fn while_it_drains_it_is_not_ready_and_takes_nothing_and_a_second_signal_ends_it_at_once() {
     for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
-        let server = Server::start(&[
-            "--drain-timeout",
-            "1h",
-            "--linger-timeout",
-            "1h",
-            "--close-timeout",
-            "1h",
-        ]);
+        let server = Server::start(&PATIENT);
         let mut stream = open(&server);
         assert_eq!(Answer::read(&mut stream).status, 101);
         assert_eq!(server.request("GET /readyz", &[], "").status, 200);
